@@ -1,0 +1,36 @@
+# Everything happens in .venv; only Python 3.11+ and a C++ compiler are needed.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
+NATIVE := CMakeLists.txt $(shell find csrc -type f)
+
+.PHONY: demo test lint format dev clean
+
+demo: .venv/.installed  ## the main job: text out of the embedded packed model
+	$(BIN)/unmul run -p "Once upon a time" -n 160 --seed 1
+
+test: .venv/.dev  ## the whole suite
+	$(BIN)/python -m pytest -n auto
+
+lint: .venv/.dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+dev: .venv/.dev  ## editable install with everything
+
+.venv/.installed: pyproject.toml constraints.txt $(NATIVE)
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(PIP) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,1 @@
+"""unmul: the complete open stack for MatMul-free language models."""

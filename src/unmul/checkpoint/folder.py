@@ -1,0 +1,104 @@
+"""A checkpoint folder on disk: config.json, one or more safetensors files, tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unmul.checkpoint.tensorfile import Array, TensorFile
+from unmul.config import ModelConfig
+from unmul.errors import CheckpointError, ConfigError
+from unmul.files import write_text
+
+__all__ = ["CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "check_tensors", "copy_companions", "open_tensors", "read_config"]
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+GENERATION = "generation_config.json"
+
+# Files beside the weights that describe the text, not the numbers: they travel with every conversion.
+COMPANIONS = (
+    TOKENIZER, GENERATION, "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
+
+Raw = dict[str, Any]
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, Raw]:
+    """The model's shape and the whole content of config.json."""
+    raw = read_json(folder / CONFIG)
+    try:
+        return ModelConfig.from_dict(raw), raw
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error.problem}", error.remedy) from None
+
+
+def read_json(path: Path) -> Raw:
+    """A JSON object from a file of a checkpoint folder."""
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path.parent} is not a folder", "give the folder that holds config.json")
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent} has no {path.name}", "give the folder that holds the checkpoint"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error})", "copy or download it again") from None
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path} is not a JSON object", "copy or download it again")
+    return raw
+
+
+def write_config(folder: Path, raw: Mapping[str, Any]) -> None:
+    """Write config.json."""
+    write_text(folder / CONFIG, json.dumps(raw, indent=2) + "\n")
+
+
+def open_tensors(folder: Path) -> dict[str, Array]:
+    """Every tensor of a folder, one file or shards with an index, as views of the mapped files."""
+    if (folder / WEIGHTS).exists():
+        return dict(TensorFile(folder / WEIGHTS))
+    if not (folder / INDEX).exists():
+        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}", "give the folder that holds the weights")
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{folder / INDEX} has no weight_map", "copy or download it again")
+    shards = {name: TensorFile(folder / name) for name in sorted(set(weight_map.values()))}
+    absent = [name for name, shard in weight_map.items() if name not in shards[shard]]
+    if absent:
+        raise CheckpointError(f"tensor {absent[0]} is not in {weight_map[absent[0]]}", "copy or download it again")
+    return {name: shards[shard][name] for name, shard in weight_map.items()}
+
+
+def check_tensors(folder: Path, found: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a folder whose tensors are missing, left over, or of a wrong shape, naming the first few."""
+    _refuse(folder, "lacks", (name for name in expected if name not in found))
+    _refuse(folder, "has an unknown", (name for name in found if name not in expected))
+    for name, shape in expected.items():
+        if found[name].shape != shape:
+            raise CheckpointError(
+                f"{folder}: tensor {name} has shape {list(found[name].shape)}, config.json asks for {list(shape)}",
+                "use the config.json that belongs to these weights",
+            )
+
+
+def _refuse(folder: Path, what: str, names: Iterable[str]) -> None:
+    listed = list(names)
+    if listed:
+        more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+        raise CheckpointError(
+            f"{folder} {what} tensor {', '.join(listed[:3])}{more}", "use the config.json that belongs to these weights"
+        )
+
+
+def copy_companions(source: Path, target: Path) -> None:
+    """Copy tokenizer and generation files, where there are any."""
+    for name in COMPANIONS:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

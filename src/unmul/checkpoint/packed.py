@@ -1,0 +1,219 @@
+"""Packed checkpoints: ternary codes at 1.6 bits, one float32 scale a tensor, a checksum.
+
+On disk, for each projection X: X.weight [N, ceil(K/5)] uint8 (see ternary.pack) and X.weight_scale [] float32.
+Embeddings: int8 rows with a float32 scale per row (row max / 127), or bf16. All else bf16.
+config.json carries quantization_config with the format version and the SHA-256 of model.safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unmul import ternary
+from unmul.checkpoint.folder import (
+    CONFIG,
+    WEIGHTS,
+    check_tensors,
+    copy_companions,
+    open_tensors,
+    read_config,
+    write_config,
+)
+from unmul.checkpoint.latent import TERNARY_FLAG, read_latent, save_latent
+from unmul.checkpoint.tensorfile import BF16, Array, TensorSpec, write_tensors
+from unmul.config import ModelConfig
+from unmul.errors import CheckpointError
+from unmul.files import atomic_file, atomic_folder
+
+__all__ = ["FORMAT_VERSION", "PackReport", "PackedCheckpoint", "is_packed", "pack", "unpack"]
+
+FORMAT_VERSION = 1
+METHOD = "unmul"
+EMBEDDINGS = "model.embeddings.weight"
+SCALE = "_scale"
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """What packing did: sizes of the weight files in bytes, and bits per ternary weight with its scale."""
+
+    bytes_before: int
+    bytes_after: int
+    bits_per_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCheckpoint:
+    """An opened packed folder: shape, tensors as stored (views of the mapped file), embeddings "int8" or "bf16"."""
+
+    folder: Path
+    config: ModelConfig
+    tensors: Mapping[str, Array]
+    embeddings: str
+
+    @classmethod
+    def open(cls, folder: Path, *, verify: bool = True) -> PackedCheckpoint:
+        """Open and check a packed folder; verify also reads all of it once against its checksum."""
+        config, raw = read_config(folder)
+        quantization = _quantization(folder, raw)
+        embeddings = quantization["embeddings"]
+        if verify:
+            _verify(folder, str(quantization.get("checksum")))
+        tensors = open_tensors(folder)
+        specs = packed_specs(config, embeddings)
+        check_tensors(folder, tensors, {name: spec.shape for name, spec in specs.items()})
+        for name, spec in specs.items():
+            if tensors[name].dtype != spec.dtype:
+                raise CheckpointError(f"{folder}: tensor {name} is {tensors[name].dtype}, not {spec.dtype}", _REPACK)
+        return cls(folder, config, tensors, embeddings)
+
+    def codes(self, name: str) -> Array:
+        """Ternary codes int8 [N, K] of a projection."""
+        return ternary.unpack(self.tensors[name], self.config.tensor_shapes[name][1])
+
+    def scale(self, name: str) -> np.float32:
+        """The one scale m of a projection."""
+        return np.float32(self.tensors[name + SCALE])
+
+    def dense(self, name: str) -> Array:
+        """Any tensor in float32; a projection as m*C."""
+        if name in self.config.ternary_names:
+            return self.codes(name) * self.scale(name)
+        values = self.tensors[name].astype(np.float32)
+        if name == EMBEDDINGS and self.embeddings == "int8":
+            values *= self.tensors[name + SCALE][:, None]
+        return values
+
+
+_REPACK = "pack the latent checkpoint again"
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether a folder holds a packed checkpoint."""
+    return "quantization_config" in read_config(folder)[1]
+
+
+def packed_specs(config: ModelConfig, embeddings: str = "int8") -> dict[str, TensorSpec]:
+    """Type and shape of every tensor of a packed file."""
+    ternary_names = set(config.ternary_names)
+    specs: dict[str, TensorSpec] = {}
+    for name, shape in config.tensor_shapes.items():
+        if name in ternary_names:
+            specs[name] = TensorSpec(np.dtype(np.uint8), (shape[0], ternary.packed_width(shape[1])))
+            specs[name + SCALE] = TensorSpec(np.dtype(np.float32), ())
+        elif name == EMBEDDINGS and embeddings == "int8":
+            specs[name] = TensorSpec(np.dtype(np.int8), shape)
+            specs[name + SCALE] = TensorSpec(np.dtype(np.float32), (shape[0],))
+        else:
+            specs[name] = TensorSpec(BF16, shape)
+    return specs
+
+
+def pack(source: Path, target: Path, *, embeddings: str = "int8") -> PackReport:
+    """Pack a latent folder; a packed one is refused, for ternarising twice shrinks the scale.
+
+    Args:
+        embeddings: "int8" (a scale per row) or "bf16".
+    """
+    if embeddings not in ("int8", "bf16"):
+        raise CheckpointError(f"embeddings {embeddings!r} is not a storage type", "choose int8 or bf16")
+    config, tensors, final = read_latent(source)
+    maker = _Maker(source, tensors, set(config.ternary_names), final, embeddings)
+    with atomic_folder(target) as temporary:
+        write_packed(temporary, config, maker, embeddings)
+        copy_companions(source, temporary)
+    specs = packed_specs(config, embeddings)
+    bits = 8 * sum(specs[name].nbytes + specs[name + SCALE].nbytes for name in config.ternary_names)
+    before = sum(array.nbytes for array in tensors.values())
+    return PackReport(before, (target / WEIGHTS).stat().st_size, bits / config.ternary_weights)
+
+
+def unpack(source: Path, target: Path) -> None:
+    """Write a packed folder as latent float32 with m*C as weights, flagged so that packing returns the same codes."""
+    packed = PackedCheckpoint.open(source)
+    save_latent(
+        target,
+        packed.config,
+        packed.dense,
+        extra={TERNARY_FLAG: True},
+        companions=lambda folder: copy_companions(source, folder),
+    )
+
+
+def write_packed(folder: Path, config: ModelConfig, make: Any, embeddings: str) -> None:
+    """Write model.safetensors and config.json of a packed checkpoint; make(name) gives each tensor as stored."""
+    with atomic_file(folder / WEIGHTS) as handle:
+        write_tensors(handle, packed_specs(config, embeddings), make, {"format": METHOD})
+    quantization = {
+        "quant_method": METHOD,
+        "version": FORMAT_VERSION,
+        "bits": 8 / ternary.TRITS_PER_BYTE,
+        "embeddings": embeddings,
+        "checksum": _checksum(folder / WEIGHTS),
+    }
+    write_config(folder, {**config.to_dict(), "torch_dtype": "bfloat16", "quantization_config": quantization})
+
+
+class _Maker:
+    """Turns latent tensors into packed ones, one at a time, so that a large model never stands in memory whole."""
+
+    def __init__(self, source: Path, tensors: Mapping[str, Array], names: set[str], final: bool, kind: str) -> None:
+        self._source, self._tensors, self._names, self._final, self._kind = source, tensors, names, final, kind
+
+    def __call__(self, name: str) -> Array:
+        if name in self._names:
+            weight = self._float32(name)
+            return ternary.pack(ternary.codes(weight, self._weight_scale(weight)).astype(np.int8))
+        base = name.removesuffix(SCALE)
+        if base in self._names:
+            return np.asarray(self._weight_scale(self._float32(base)))
+        if base == EMBEDDINGS and self._kind == "int8":
+            rows = self._float32(base)
+            scales = np.maximum(np.abs(rows).max(1), np.float32(ternary.SMALLEST)) / np.float32(127)
+            return scales if name != base else np.rint(rows / scales[:, None]).astype(np.int8)
+        return self._float32(name).astype(BF16)
+
+    def _weight_scale(self, weight: Array) -> np.float32:
+        return ternary.final_scale(weight) if self._final else np.float32(ternary.scale(weight))
+
+    def _float32(self, name: str) -> Array:
+        array = self._tensors[name].astype(np.float32)
+        if not np.isfinite(array).all():
+            raise CheckpointError(
+                f"{self._source}: tensor {name} holds NaN or infinity", "train again from a sound state"
+            )
+        return array
+
+
+def _quantization(folder: Path, raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    quantization = raw.get("quantization_config")
+    if not isinstance(quantization, dict):
+        raise CheckpointError(f"{folder} is not packed", f"unmul pack {folder} PACKED")
+    if quantization.get("quant_method") != METHOD:
+        raise CheckpointError(f"{folder / CONFIG}: quant_method {quantization.get('quant_method')!r}", _REPACK)
+    if quantization.get("version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder}: packed format version {quantization.get('version')!r}",
+            "use the unmul that wrote it, or " + _REPACK,
+        )
+    if quantization.get("embeddings") not in ("int8", "bf16"):
+        raise CheckpointError(f"{folder / CONFIG}: embeddings {quantization.get('embeddings')!r}", _REPACK)
+    return quantization
+
+
+def _verify(folder: Path, expected: str) -> None:
+    if not (folder / WEIGHTS).exists():
+        raise CheckpointError(f"{folder} has no {WEIGHTS}", "copy or download it again")
+    if _checksum(folder / WEIGHTS) != expected:
+        raise CheckpointError(f"{folder / WEIGHTS} is damaged (checksum differs)", "copy it again or " + _REPACK)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as handle:
+        return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()

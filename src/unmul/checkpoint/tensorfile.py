@@ -1,0 +1,123 @@
+"""Reading and writing safetensors files, memory-mapped and as a stream.
+
+The safetensors library copies every tensor on its way to NumPy and wants all of them in memory to write; a 2.7B
+model must be packed and loaded without either. The format is public: 8 bytes of header length, JSON, data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from unmul.errors import CheckpointError
+
+__all__ = ["BF16", "TensorFile", "TensorSpec", "write_tensors"]
+
+Array = npt.NDArray[Any]
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
+_DTYPES = {
+    "BF16": BF16,
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+    "I8": np.dtype(np.int8),
+    "I32": np.dtype(np.int32),
+    "U8": np.dtype(np.uint8),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_HEADER_LIMIT = 100_000_000  # the library's own limit
+_ALIGNMENT = 8  # of the data section; within it the format allows no gaps, so wide types come first
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Type and shape of one tensor on disk."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class TensorFile(Mapping[str, Array]):
+    """A safetensors file as a mapping from name to a read-only array that views the mapped file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._bytes: Array = np.memmap(path, np.uint8, "r")
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise CheckpointError(f"{path} cannot be read ({error})", "copy or download it again") from error
+        self._specs, self._offsets, self.metadata = _parse_header(path, self._bytes)
+
+    def spec(self, name: str) -> TensorSpec:
+        return self._specs[name]
+
+    def __getitem__(self, name: str) -> Array:
+        spec, start = self._specs[name], self._offsets[name]
+        return self._bytes[start : start + spec.nbytes].view(spec.dtype).reshape(spec.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+
+def write_tensors(
+    handle: IO[bytes],
+    specs: Mapping[str, TensorSpec],
+    make: Callable[[str], Array],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file tensor by tensor; make(name) is called in order and may be forgotten after."""
+    specs = dict(sorted(specs.items(), key=lambda item: -item[1].dtype.itemsize))
+    handle.write(_header(specs, metadata or {}))
+    for name, spec in specs.items():
+        array = make(name)
+        if TensorSpec(array.dtype, array.shape) != spec:
+            raise AssertionError(f"{name}: promised {spec}, got {array.dtype} {array.shape}")
+        handle.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _header(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    start = 0
+    for name, spec in specs.items():
+        entries[name] = {"dtype": _NAMES[spec.dtype], "shape": spec.shape, "data_offsets": [start, start + spec.nbytes]}
+        start += spec.nbytes
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _parse_header(path: Path, data: Array) -> tuple[dict[str, TensorSpec], dict[str, int], dict[str, str]]:
+    damaged = CheckpointError(f"{path} is not a whole safetensors file", "copy or download it again")
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    if len(data) < 8 or length > min(_HEADER_LIMIT, len(data) - 8):
+        raise damaged
+    try:
+        entries = json.loads(data[8 : 8 + length].tobytes())
+        metadata = entries.pop("__metadata__", {})
+        specs = {name: _spec(entry) for name, entry in entries.items()}
+        offsets = {name: 8 + length + int(entry["data_offsets"][0]) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise damaged from error
+    for name, spec in specs.items():
+        if not 8 + length <= offsets[name] <= len(data) - spec.nbytes:
+            raise damaged
+    return specs, offsets, metadata
+
+
+def _spec(entry: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(_DTYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"]))

@@ -1,0 +1,170 @@
+"""The model's shape: one frozen dataclass, its presets, and every number that follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from unmul.errors import ConfigError
+
+__all__ = ["PRESETS", "ModelConfig", "preset"]
+
+MODEL_TYPE = "hgrn_bit"
+ARCHITECTURE = "HGRNBitForCausalLM"
+
+# Keys of published or transformers-written config.json files that change nothing here.
+# quantization_config and unmul_ternary describe the files, not the model: the checkpoint package reads them.
+INERT_KEYS = frozenset({
+    "_name_or_path", "architectures", "attn_mode", "auto_map", "chunk_size_feed_forward", "dtype",
+    "fuse_cross_entropy", "id2label", "is_encoder_decoder", "label2id", "model_type", "output_attentions",
+    "output_hidden_states", "problem_type", "quantization_config", "return_dict", "share_conv_kernel",
+    "torch_dtype", "transformers_version", "unmul_ternary", "use_cache",
+})  # fmt: skip
+
+# What the published weights never use, with the only value that works until somebody needs another.
+FIXED = {"num_heads": 1, "expand_ratio": 1, "use_short_conv": False, "tie_word_embeddings": False}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Shape of a MatMul-free language model under its published field names (model_type "hgrn_bit").
+
+    Source: arXiv 2406.02528, section 3.3, and the published config.json files.
+    """
+
+    vocab_size: int = 32000
+    hidden_size: int = 2048
+    num_hidden_layers: int = 24
+    num_heads: int = 1
+    expand_ratio: int = 1
+    use_short_conv: bool = False
+    conv_size: int = 4
+    use_lower_bound: bool = True
+    hidden_ratio: float = 4  # only used when intermediate_size is None
+    intermediate_size: int | None = None
+    hidden_act: str = "swish"  # SiLU is what runs, whatever this says
+    max_position_embeddings: int = 2048  # a hint for training; the recurrence has no limit
+    rms_norm_eps: float = 1e-6
+    bos_token_id: int | None = 1
+    eos_token_id: int | None = 2
+    pad_token_id: int | None = None
+    tie_word_embeddings: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings"):
+            _require_count(name, getattr(self, name))
+        if self.intermediate_size is not None:
+            _require_count("intermediate_size", self.intermediate_size)
+        for name in ("hidden_ratio", "rms_norm_eps", "initializer_range"):
+            _require_positive(name, getattr(self, name))
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            _require_token(name, getattr(self, name), self.vocab_size)
+        for name, value in FIXED.items():
+            if getattr(self, name) != value:
+                raise ConfigError(f"{name} {getattr(self, name)!r} is not supported", f"set it to {value!r}")
+        if not isinstance(self.use_lower_bound, bool):
+            raise ConfigError(f"use_lower_bound {self.use_lower_bound!r} is not a truth value", "set true or false")
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> ModelConfig:
+        """Read the content of a published config.json; unknown keys are refused by name."""
+        model_type = raw.get("model_type", MODEL_TYPE)
+        if model_type != MODEL_TYPE:
+            raise ConfigError(f"model_type {model_type!r} is not a MatMul-free model", f"expected {MODEL_TYPE!r}")
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(raw) - known - INERT_KEYS)
+        if unknown:
+            raise ConfigError(f"unknown config field {unknown[0]!r}", "remove it, or correct its name")
+        return cls(**{name: value for name, value in raw.items() if name in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a config.json in the published layout."""
+        return {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE, **asdict(self)}
+
+    @property
+    def ffn_size(self) -> int:
+        """Width I of the channel mixer: given, or hidden_ratio * D * 2/3 rounded up to 256."""
+        if self.intermediate_size is not None:
+            return self.intermediate_size
+        return 256 * math.ceil(int(self.hidden_size * self.hidden_ratio * 2 / 3) / 256)
+
+    @property
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor of a latent checkpoint, in the published layout and order."""
+        d, i, v, layers = self.hidden_size, self.ffn_size, self.vocab_size, self.num_hidden_layers
+        shapes: dict[str, tuple[int, ...]] = {
+            "model.embeddings.weight": (v, d),
+            "model.lower_bounds": (layers, d),
+        }
+        for layer in range(layers):
+            prefix = f"model.layers.{layer}."
+            shapes[prefix + "attn_norm.weight"] = (d,)
+            for gate in "ifgo":
+                shapes |= _projection(f"{prefix}attn.{gate}_proj", d, d)
+            shapes[prefix + "attn.g_norm.weight"] = (d,)
+            shapes[prefix + "mlp_norm.weight"] = (d,)
+            shapes |= _projection(prefix + "mlp.gate_proj", 2 * i, d)
+            shapes |= _projection(prefix + "mlp.down_proj", d, i)
+        shapes["model.norm.weight"] = (d,)
+        return shapes | _projection("lm_head", v, d)
+
+    @property
+    def ternary_names(self) -> tuple[str, ...]:
+        """Names of the tensors that are ternary when packed: every projection and the head."""
+        return tuple(name for name in self.tensor_shapes if name.endswith("_proj.weight") or name == "lm_head.weight")
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the latent model."""
+        return sum(math.prod(shape) for shape in self.tensor_shapes.values())
+
+    @property
+    def ternary_weights(self) -> int:
+        """Number of ternary weights, head included: the multiply-free additions of one token."""
+        shapes = self.tensor_shapes
+        return sum(math.prod(shapes[name]) for name in self.ternary_names)
+
+    @property
+    def state_values(self) -> int:
+        """Number of float32 values that carry all context from one token to the next."""
+        return self.num_hidden_layers * self.hidden_size
+
+
+def _projection(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns), f"{name}.norm.weight": (columns,)}
+
+
+def _require_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} {value!r} is not a count", "choose a whole number of at least 1")
+
+
+def _require_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
+        raise ConfigError(f"{name} {value!r} is not a positive number", "choose a finite number above 0")
+
+
+def _require_token(name: str, value: object, vocab_size: int) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < vocab_size:
+        raise ConfigError(f"{name} {value!r} is not a token id", f"choose 0 to {vocab_size - 1}, or null")
+
+
+# Published models (arXiv 2406.02528, table 1); 374,108,160 / 1,364,779,008 / 2,702,357,504 parameters.
+PRESETS = {
+    "370m": ModelConfig(hidden_size=1024, num_hidden_layers=24),
+    "1.3b": ModelConfig(hidden_size=2048, num_hidden_layers=24),
+    "2.7b": ModelConfig(hidden_size=2560, num_hidden_layers=32),
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The shape of a published model by its short name, whatever the case."""
+    try:
+        return PRESETS[name.lower()]
+    except KeyError:
+        raise ConfigError(f"unknown preset {name!r}", f"choose one of {', '.join(PRESETS)}") from None

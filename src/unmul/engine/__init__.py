@@ -1,0 +1,1 @@
+"""Native runtimes behind one small interface (engine.base.Engine)."""
