@@ -19,7 +19,7 @@ from unmul.engine.base import Engine, FloatArray
 from unmul.engine.sampler import Sampler, SamplingParams
 from unmul.errors import CheckpointError, TokenizerError, UsageError
 from unmul.runtime.state import check_state, read_state, write_state
-from unmul.runtime.text import TextStream, encode, load_tokenizer
+from unmul.runtime.text import TextStream, begin_token, encode, load_tokenizer
 
 __all__ = ["DEFAULT_MODEL", "Generation", "Model", "load"]
 
@@ -85,6 +85,11 @@ class Model:
         return self._engine.backend
 
     @property
+    def weight_bytes(self) -> int:
+        """Size of the weight files on disk."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the folder; TokenizerError where there is none."""
         if self._tokenizer is None:
@@ -138,7 +143,7 @@ class Model:
             raise UsageError(f"max_new_tokens {max_new_tokens} is not a count", "choose 1 or more")
         if "" in stops:
             raise UsageError("a stop string is empty", "leave it out")
-        ids = encode(self.tokenizer, prompt, begin=None if resume else self.config.bos_token_id)
+        ids = encode(self.tokenizer, prompt, begin=None if resume else begin_token(self.config))
         if not resume:
             self._state = self._engine.new_state()
         self.last = Generation(ids)
