@@ -1,0 +1,45 @@
+"""Bits per byte of raw text under any checkpoint folder: packed on its native engine, latent in PyTorch."""
+
+# T tokens, V vocabulary, L layers, D width
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from unmul.checkpoint import is_packed
+from unmul.engine import open_engine
+from unmul.engine.base import Engine
+from unmul.errors import ConfigError, MissingExtraError
+from unmul.evaluate.bits import Bits, Document, measure
+from unmul.runtime.text import begin_token, encode
+
+__all__ = ["measure_texts", "open_any"]
+
+
+def open_any(folder: Path, device: str = "cpu") -> Engine:
+    """An engine over a packed folder, or over a latent one with PyTorch.
+
+    Raises:
+        MissingExtraError: the folder is latent and PyTorch is not installed.
+    """
+    if is_packed(folder):
+        return open_engine(folder, device=device)
+    try:
+        from unmul.evaluate.latent import LatentEngine
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError("torch", "train") from None
+    return LatentEngine.open(folder, device)
+
+
+def measure_texts(engine: Engine, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Bits]:
+    """Score texts one by one, each from an empty state; yields the running sum after each."""
+    begin = begin_token(engine.config)
+    if begin is None:
+        raise ConfigError("the model has no end token", "set eos_token_id in config.json")
+    documents = (Document(encode(tokenizer, text), len(text.encode())) for text in texts)
+    yield from measure(engine, documents, begin)
