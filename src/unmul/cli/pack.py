@@ -37,7 +37,10 @@ def pack(
         rows(
             (
                 ("before", megabytes(report.bytes_before)),
-                ("after", f"{megabytes(report.bytes_after)} ({report.bytes_before / report.bytes_after:.1f} x smaller)"),
+                (
+                    "after",
+                    f"{megabytes(report.bytes_after)} ({report.bytes_before / report.bytes_after:.1f} x smaller)",
+                ),
                 ("ternary weights", f"{report.bits_per_weight:.3f} bits each"),
             )
         )

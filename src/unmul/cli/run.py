@@ -53,11 +53,7 @@ def run(
     if session and json:
         raise UsageError("--json without a prompt", "add -p TEXT, or pipe a text in")
     text = None if session else _checked(_piped() if prompt is None else prompt)
-    start = time.perf_counter()
-    from unmul.runtime import load  # here, so that a wrong flag is answered at once
-
-    loaded = load(model, device=device, threads=threads)
-    load_s = time.perf_counter() - start
+    loaded, load_s = _load(model, device, threads)
     options = {"max_new_tokens": new, "sampling": sampling}
     if text is None:
         _converse(loaded, options)
@@ -65,6 +61,16 @@ def run(
         emit({"text": "".join(loaded.generate(text, **options)), **_figures(loaded), "load_s": load_s})
     else:
         _write(loaded, text, options)
+
+
+def _load(folder: Path | None, device: str, threads: int | None) -> tuple[Model, float]:
+    """The model, ready for text, and the seconds that it took."""
+    start = time.perf_counter()
+    from unmul.runtime import load  # here, so that a wrong flag is answered at once
+
+    model = load(folder, device=device, threads=threads)
+    _ = model.tokenizer
+    return model, time.perf_counter() - start
 
 
 def _checked(prompt: str) -> str:

@@ -1,7 +1,5 @@
 """Bits per byte of raw text under any checkpoint folder: packed on its native engine, latent in PyTorch."""
 
-# T tokens, V vocabulary, L layers, D width
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -10,11 +8,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from unmul.checkpoint import is_packed
-from unmul.engine import open_engine
-from unmul.engine.base import Engine
+from unmul.data.tokenizer import encode_all
+from unmul.engine import Engine, open_engine
 from unmul.errors import ConfigError, MissingExtraError
 from unmul.evaluate.bits import Bits, Document, measure
-from unmul.runtime.text import begin_token, encode
+from unmul.runtime.text import begin_token
 
 __all__ = ["measure_texts", "open_any"]
 
@@ -40,6 +38,6 @@ def measure_texts(engine: Engine, tokenizer: Tokenizer, texts: Iterable[str]) ->
     """Score texts one by one, each from an empty state; yields the running sum after each."""
     begin = begin_token(engine.config)
     if begin is None:
-        raise ConfigError("the model has no end token", "set eos_token_id in config.json")
-    documents = (Document(encode(tokenizer, text), len(text.encode())) for text in texts)
+        raise ConfigError("the model has no begin or end token", "set eos_token_id in its config.json")
+    documents = (Document(ids, size) for ids, size in encode_all(tokenizer, texts))
     yield from measure(engine, documents, begin)

@@ -11,17 +11,17 @@ from unmul.checkpoint import TOKENIZER
 from unmul.config import ModelConfig
 from unmul.errors import TokenizerError, UsageError
 
-__all__ = ["TextStream", "begin_token", "encode", "load_tokenizer"]
+__all__ = ["TextStream", "begin_token", "encode", "folder_tokenizer"]
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what tokenizers decode the bytes of half a character to
 LONGEST_UNFINISHED = 3  # a UTF-8 character has four bytes at most: three of them may wait for the last
 
 
-def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer | None:
-    """The tokenizer of a checkpoint folder; None where there is none, for only text needs it."""
+def folder_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a checkpoint folder; TokenizerError where it is missing, damaged or another model's."""
     path = folder / TOKENIZER
     if not path.is_file():
-        return None
+        raise TokenizerError(f"{folder} has no {TOKENIZER}, which text needs", "copy the model's tokenizer there")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
