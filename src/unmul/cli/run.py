@@ -54,7 +54,7 @@ def run(
         raise UsageError("--json without a prompt", "add -p TEXT, or pipe a text in")
     text = None if session else _checked(_piped() if prompt is None else prompt)
     loaded, load_s = _load(model, device, threads)
-    options = {"max_new_tokens": new, "sampling": sampling}
+    options: dict[str, Any] = {"max_new_tokens": new, "sampling": sampling}
     if text is None:
         _converse(loaded, options)
     elif json:

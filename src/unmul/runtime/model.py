@@ -17,7 +17,7 @@ from unmul.config import ModelConfig
 from unmul.engine import open_engine
 from unmul.engine.base import Engine, FloatArray
 from unmul.engine.sampler import Sampler, SamplingParams
-from unmul.errors import CheckpointError, TokenizerError, UsageError
+from unmul.errors import CheckpointError, UsageError
 from unmul.runtime.state import check_state, read_state, write_state
 from unmul.runtime.text import TextStream, begin_token, encode, folder_tokenizer
 

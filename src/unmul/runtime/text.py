@@ -62,7 +62,8 @@ class TextStream:
         self._stop = stop
         self._held = ""  # may be the beginning of a stop string
         self.stopped = False
-        self._restart(context[-1:])
+        self._window = list(context[-1:])
+        self._shown = len(self._decode())  # characters of the window that are out already
 
     def push(self, token: int) -> str:
         """The text that this token makes certain."""
@@ -72,18 +73,15 @@ class TextStream:
         fresh = whole[self._shown :]
         self._shown = max(self._shown, len(whole))
         if whole == text:
-            self._restart([token])
+            # A window that restarts at each whole character keeps decoding cheap whatever the text's length.
+            self._window = [token]
+            self._shown = len(self._decode())
         return self._before_stop(fresh)
 
     def finish(self) -> str:
         """What was held back, without the bytes of an unfinished character."""
         held, self._held = self._held, ""
         return held
-
-    def _restart(self, window: Sequence[int]) -> None:
-        # A window of tokens since the last whole character keeps decoding cheap whatever the text's length.
-        self._window = list(window)
-        self._shown = len(self._decode())
 
     def _decode(self) -> str:
         text: str = self._tokenizer.decode(self._window, skip_special_tokens=True)
