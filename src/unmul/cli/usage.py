@@ -25,10 +25,10 @@ def _problem(error: CycloptsError, verbs: Collection[str]) -> str:
         return f"unexpected argument {error.unused_tokens[0]!r}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         problem = str(error).partition(" parameter ")[2]
-        return problem if error.argument.tokens else problem.replace("requires an argument", "is missing")
+        return problem if error.keyword or error.argument.tokens else problem.replace("requires an argument", "is missing")
     return str(error)
 
 
 def _nearest(word: str, verbs: Collection[str]) -> str:
-    close = difflib.get_close_matches(word, verbs, 1)
+    close = difflib.get_close_matches(word, [*verbs, "--help", "--version"], 1)
     return f"Did you mean {close[0]!r}?" if close else f"Choose one of {', '.join(verbs)}"
