@@ -53,7 +53,9 @@ def _preset(name: str) -> dict[str, Any]:
     return _describe("preset", config, packed_specs(config), None)
 
 
-def _describe(kind: str, config: ModelConfig, specs: Mapping[str, TensorSpec], vocabulary: int | None) -> dict[str, Any]:
+def _describe(
+    kind: str, config: ModelConfig, specs: Mapping[str, TensorSpec], vocabulary: int | None
+) -> dict[str, Any]:
     sizes = {"ternary": 0, "embeddings": 0, "other": 0}
     for name, spec in specs.items():
         sizes[_purpose(name, config)] += spec.nbytes

@@ -25,7 +25,9 @@ def _problem(error: CycloptsError, verbs: Collection[str]) -> str:
         return f"unexpected argument {error.unused_tokens[0]!r}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         problem = str(error).partition(" parameter ")[2]
-        return problem if error.keyword or error.argument.tokens else problem.replace("requires an argument", "is missing")
+        return (
+            problem if error.keyword or error.argument.tokens else problem.replace("requires an argument", "is missing")
+        )
     return str(error)
 
 

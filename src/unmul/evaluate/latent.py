@@ -1,4 +1,4 @@
-"""A latent checkpoint as an engine: PyTorch behind the interface that every runtime has."""
+"""A PyTorch model as an engine: latent checkpoints and models in training answer like every other runtime."""
 
 # T tokens, V vocabulary, L layers, D width
 
@@ -14,26 +14,17 @@ from unmul.engine.base import FloatArray
 from unmul.errors import UsageError
 from unmul.model import MatMulFreeLM, load_model
 
-__all__ = ["LatentEngine"]
+__all__ = ["TorchEngine", "open_latent"]
 
 
-class LatentEngine:
-    """engine.base.Engine over a PyTorch model."""
+class TorchEngine:
+    """engine.base.Engine over a PyTorch model, on the device where it is."""
 
-    def __init__(self, model: MatMulFreeLM, device: str) -> None:
+    def __init__(self, model: MatMulFreeLM) -> None:
         self.config = model.config
-        self.backend = f"torch {torch.__version__}, {device}"
-        self._model = model.to(device).eval()
-        self._device = device
-
-    @classmethod
-    def open(cls, folder: Path, device: str) -> LatentEngine:
-        """Load a folder in float32 onto a device of PyTorch."""
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:  # AssertionError: a build of PyTorch without CUDA
-            raise UsageError(f"device {device!r} cannot be used ({str(error).splitlines()[0]})", "choose cpu") from None
-        return cls(load_model(folder), device)
+        self._device = model.lm_head.norm.weight.device
+        self.backend = f"torch {torch.__version__}, {self._device.type}"
+        self._model = model
 
     def new_state(self) -> FloatArray:
         return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
@@ -41,7 +32,16 @@ class LatentEngine:
     @torch.inference_mode()
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
         ids_BT = torch.tensor([list(ids)], device=self._device)
-        output = self._model(ids_BT, torch.from_numpy(state)[:, None].to(self._device))
+        output = self._model(ids_BT, torch.tensor(state, device=self._device)[:, None])
         state[:] = output.state[:, 0].cpu().numpy()
         logits_TV: FloatArray = output.logits[0].float().cpu().numpy()
         return logits_TV if every else logits_TV[-1]
+
+
+def open_latent(folder: Path, device: str) -> TorchEngine:
+    """Load a folder in float32 onto a device of PyTorch."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a build of PyTorch without CUDA
+        raise UsageError(f"device {device!r} cannot be used ({str(error).splitlines()[0]})", "choose cpu") from None
+    return TorchEngine(load_model(folder).to(device))

@@ -26,12 +26,12 @@ def open_any(folder: Path, device: str = "cpu") -> Engine:
     if is_packed(folder):
         return open_engine(folder, device=device)
     try:
-        from unmul.evaluate.latent import LatentEngine
+        from unmul.evaluate.latent import open_latent
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MissingExtraError("torch", "train") from None
-    return LatentEngine.open(folder, device)
+    return open_latent(folder, device)
 
 
 def measure_texts(engine: Engine, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Bits]:
