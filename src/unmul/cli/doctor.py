@@ -69,12 +69,12 @@ def checks() -> Iterator[Check]:
 
 def _engine() -> Check:
     try:
-        from unmul.engine import _native
+        import unmul.engine._native as native
     except ImportError as error:
         return Check(
             "engine", False, f"the native engine cannot be loaded ({error})", "pip install --force-reinstall unmul"
         )
-    return Check("engine", True, f"native, with {' '.join(_native.instruction_sets())}")
+    return Check("engine", True, f"native, with {' '.join(native.instruction_sets())}")
 
 
 def _model() -> Check:

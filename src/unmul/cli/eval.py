@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from unmul.cli.output import emit, rows
 from unmul.cli.progress import Progress
@@ -22,7 +22,7 @@ def eval(
     *,
     text: Path,
     limit: int | None = None,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
     json: bool = False,
 ) -> None:
     """Measure bits per byte of a text: a packed model on its engine, a latent one in PyTorch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -31,7 +31,7 @@ def run(
     top_k: int = 0,
     seed: int | None = None,
     threads: Annotated[int | None, Parameter(name=("--threads", "-t"))] = None,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
     json: bool = False,
 ) -> None:
     """Write text with a packed model. Without a prompt on a terminal, a session begins that keeps its context.
@@ -45,7 +45,7 @@ def run(
         top_k: keep this many of the likeliest tokens; 0 keeps all.
         seed: the same seed gives the same text.
         threads: one for each core when left out.
-        device: where the model runs: cpu.
+        device: where the model runs; cuda has no engine yet.
         json: write one JSON document instead of text.
     """
     sampling = SamplingParams(temperature=temp, top_k=top_k, top_p=top_p, seed=seed)

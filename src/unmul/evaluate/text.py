@@ -12,7 +12,6 @@ from unmul.data.tokenizer import encode_all
 from unmul.engine import Engine, open_engine
 from unmul.errors import ConfigError, MissingExtraError
 from unmul.evaluate.bits import Bits, Document, measure
-from unmul.runtime.text import begin_token
 
 __all__ = ["measure_texts", "open_any"]
 
@@ -36,7 +35,7 @@ def open_any(folder: Path, device: str = "cpu") -> Engine:
 
 def measure_texts(engine: Engine, tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Bits]:
     """Score texts one by one, each from an empty state; yields the running sum after each."""
-    begin = begin_token(engine.config)
+    begin = engine.config.begin_token_id
     if begin is None:
         raise ConfigError("the model has no begin or end token", "set eos_token_id in its config.json")
     documents = (Document(ids, size) for ids, size in encode_all(tokenizer, texts))

@@ -19,7 +19,7 @@ from unmul.engine.base import Engine, FloatArray
 from unmul.engine.sampler import Sampler, SamplingParams
 from unmul.errors import CheckpointError, UsageError
 from unmul.runtime.state import check_state, read_state, write_state
-from unmul.runtime.text import TextStream, begin_token, encode, folder_tokenizer
+from unmul.runtime.text import TextStream, encode, folder_tokenizer
 
 __all__ = ["DEFAULT_MODEL", "Generation", "Model", "load"]
 
@@ -139,7 +139,7 @@ class Model:
             raise UsageError(f"max_new_tokens {max_new_tokens} is not a count", "choose 1 or more")
         if "" in stops:
             raise UsageError("a stop string is empty", "leave it out")
-        ids = encode(self.tokenizer, prompt, begin=None if resume else begin_token(self.config))
+        ids = encode(self.tokenizer, prompt, begin=None if resume else self.config.begin_token_id)
         if not resume:
             self._state = self._engine.new_state()
         self.last = Generation(ids)

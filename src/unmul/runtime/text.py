@@ -11,7 +11,7 @@ from unmul.checkpoint import TOKENIZER
 from unmul.config import ModelConfig
 from unmul.errors import TokenizerError, UsageError
 
-__all__ = ["TextStream", "begin_token", "encode", "folder_tokenizer"]
+__all__ = ["TextStream", "encode", "folder_tokenizer"]
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what tokenizers decode the bytes of half a character to
 LONGEST_UNFINISHED = 3  # a UTF-8 character has four bytes at most: three of them may wait for the last
@@ -32,11 +32,6 @@ def folder_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
             "use the tokenizer.json that belongs to these weights",
         )
     return tokenizer
-
-
-def begin_token(config: ModelConfig) -> int | None:
-    """The token that every text begins after, in generation and in evaluation: bos, or eos where there is none."""
-    return config.eos_token_id if config.bos_token_id is None else config.bos_token_id
 
 
 def encode(tokenizer: Tokenizer, text: str, *, begin: int | None = None) -> list[int]:
