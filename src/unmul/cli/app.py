@@ -103,5 +103,7 @@ def _usage(error: CycloptsError) -> str:
         problem = f"unexpected argument {error.unused_tokens[0]!r}"
     if isinstance(error, MissingArgumentError) and error.argument and error.argument.parameter.name is None:
         name = error.argument.name.lstrip("-")
-        problem = f"{name.upper()} is missing" if error.argument.field_info.is_positional_only else f"--{name} is missing"
+        problem = (
+            f"{name.upper()} is missing" if error.argument.field_info.is_positional_only else f"--{name} is missing"
+        )
     return f"{problem}. See: {' '.join(['unmul', *filter(None, [verb]), '--help'])}"
