@@ -56,7 +56,6 @@ def checks() -> Iterator[Check]:
     yield Check("unmul", True, f"{__version__} in {Path(machine.__file__).parent}")
     features = " ".join(machine.cpu_features()) or "no instruction set beyond the baseline"
     yield Check("processor", True, f"{machine.cpu_name()} ({features})")
-    yield Check("cores", True, f"{machine.core_count()} for this process")
     total, free = machine.memory_bytes()
     yield Check("memory", True, f"{megabytes(total)}, {megabytes(free)} free" if total else "the system does not say")
     yield _engine()
@@ -68,13 +67,16 @@ def checks() -> Iterator[Check]:
 
 
 def _engine() -> Check:
+    from unmul.engine.machine import choose_isa, physical_cores
+
     try:
-        import unmul.engine._native as native
+        return Check("engine", True, f"native {choose_isa()}, {physical_cores()} threads")
     except ImportError as error:
         return Check(
             "engine", False, f"the native engine cannot be loaded ({error})", "pip install --force-reinstall unmul"
         )
-    return Check("engine", True, f"native, with {' '.join(native.instruction_sets())}")
+    except UnmulError as error:
+        return Check("engine", False, error.problem, error.remedy)
 
 
 def _model() -> Check:
