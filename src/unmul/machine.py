@@ -1,4 +1,4 @@
-"""What this machine is, as far as speed and memory depend on it: cores, memory, instruction sets, energy meters."""
+"""What this machine is, as far as speed and memory depend on it: memory, instruction sets, energy meters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-__all__ = ["core_count", "cpu_features", "cpu_name", "energy_meters", "memory_bytes", "peak_rss_bytes"]
+__all__ = ["cpu_features", "cpu_name", "energy_meters", "memory_bytes", "peak_rss_bytes"]
 
 PROC = Path("/proc")
 POWERCAP = Path("/sys/class/powercap")
@@ -42,11 +42,6 @@ def cpu_features() -> list[str]:
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read(PROC / "cpuinfo"), re.MULTILINE)
     present = set(match[1].split()) if match else set()
     return [name for name in FEATURES if name in present]
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> tuple[int, int]:

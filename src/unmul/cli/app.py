@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from unmul import __version__
 from unmul.cli.output import note
+from unmul.cli.usage import explain
 from unmul.errors import UnmulError
 
 __all__ = ["VERBS", "app", "main"]
@@ -91,19 +91,4 @@ def _sentence(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return f"not enough memory {error}"
-    return _usage(error) if isinstance(error, CycloptsError) else str(error)
-
-
-def _usage(error: CycloptsError) -> str:
-    """What is wrong with the flags; the library names the nearest right one."""
-    error.verbose = False
-    verb = (error.command_chain or ("",))[0]
-    problem = str(error).rstrip(".")
-    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        problem = f"unexpected argument {error.unused_tokens[0]!r}"
-    if isinstance(error, MissingArgumentError) and error.argument and error.argument.parameter.name is None:
-        name = error.argument.name.lstrip("-")
-        problem = (
-            f"{name.upper()} is missing" if error.argument.field_info.is_positional_only else f"--{name} is missing"
-        )
-    return f"{problem}. See: {' '.join(['unmul', *filter(None, [verb]), '--help'])}"
+    return explain(error, VERBS) if isinstance(error, CycloptsError) else str(error)

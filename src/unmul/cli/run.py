@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -31,7 +31,7 @@ def run(
     top_k: int = 0,
     seed: int | None = None,
     threads: Annotated[int | None, Parameter(name=("--threads", "-t"))] = None,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
     json: bool = False,
 ) -> None:
     """Write text with a packed model. Without a prompt on a terminal, a session begins that keeps its context.
@@ -45,7 +45,7 @@ def run(
         top_k: keep this many of the likeliest tokens; 0 keeps all.
         seed: the same seed gives the same text.
         threads: one for each core when left out.
-        device: where the model runs: cpu.
+        device: where the model runs; cuda has no engine yet.
         json: write one JSON document instead of text.
     """
     sampling = SamplingParams(temperature=temp, top_k=top_k, top_p=top_p, seed=seed)
@@ -53,18 +53,24 @@ def run(
     if session and json:
         raise UsageError("--json without a prompt", "add -p TEXT, or pipe a text in")
     text = None if session else _checked(_piped() if prompt is None else prompt)
-    start = time.perf_counter()
-    from unmul.runtime import load  # here, so that a wrong flag is answered at once
-
-    loaded = load(model, device=device, threads=threads)
-    load_s = time.perf_counter() - start
-    options = {"max_new_tokens": new, "sampling": sampling}
+    loaded, load_s = _load(model, device, threads)
+    options: dict[str, Any] = {"max_new_tokens": new, "sampling": sampling}
     if text is None:
         _converse(loaded, options)
     elif json:
         emit({"text": "".join(loaded.generate(text, **options)), **_figures(loaded), "load_s": load_s})
     else:
         _write(loaded, text, options)
+
+
+def _load(folder: Path | None, device: str, threads: int | None) -> tuple[Model, float]:
+    """The model, ready for text, and the seconds that it took."""
+    start = time.perf_counter()
+    from unmul.runtime import load  # here, so that a wrong flag is answered at once
+
+    model = load(folder, device=device, threads=threads)
+    _ = model.tokenizer
+    return model, time.perf_counter() - start
 
 
 def _checked(prompt: str) -> str:

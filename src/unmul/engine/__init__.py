@@ -25,6 +25,6 @@ def open_engine(folder: Path, *, device: str = "cpu", threads: int | None = None
     if device != "cpu":
         raise UsageError(f"device {device!r} has no engine", "choose cpu")
     from unmul.checkpoint import PackedCheckpoint
-    from unmul.engine.naive import NaiveEngine
+    from unmul.engine.cpu import CpuEngine
 
-    return NaiveEngine(PackedCheckpoint.open(folder))
+    return CpuEngine(PackedCheckpoint.open(folder), threads=threads)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from unmul.checkpoint import read_config
@@ -17,9 +17,9 @@ from unmul.config import ModelConfig
 from unmul.engine import open_engine
 from unmul.engine.base import Engine, FloatArray
 from unmul.engine.sampler import Sampler, SamplingParams
-from unmul.errors import CheckpointError, TokenizerError, UsageError
+from unmul.errors import CheckpointError, UsageError
 from unmul.runtime.state import check_state, read_state, write_state
-from unmul.runtime.text import TextStream, begin_token, encode, load_tokenizer
+from unmul.runtime.text import TextStream, encode, folder_tokenizer
 
 __all__ = ["DEFAULT_MODEL", "Generation", "Model", "load"]
 
@@ -40,8 +40,7 @@ def load(path: str | Path | None = None, *, device: str = "cpu", threads: int | 
     if path is None and not DEFAULT_MODEL.is_dir():
         raise CheckpointError("this installation has no embedded model", "give the folder of a packed model")
     folder = Path(path or DEFAULT_MODEL)
-    engine = open_engine(folder, device=device, threads=threads)
-    return Model(folder, engine, load_tokenizer(folder, engine.config))
+    return Model(folder, open_engine(folder, device=device, threads=threads))
 
 
 @dataclass(slots=True)
@@ -67,11 +66,10 @@ class Generation:
 class Model:
     """A loaded model and the state of one conversation with it."""
 
-    def __init__(self, folder: Path, engine: Engine, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, folder: Path, engine: Engine) -> None:
         self.folder = folder
         self.last = Generation([])
         self._engine = engine
-        self._tokenizer = tokenizer
         self._state = engine.new_state()
 
     @property
@@ -89,12 +87,10 @@ class Model:
         """Size of the weight files on disk."""
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
-    @property
+    @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the folder; TokenizerError where there is none."""
-        if self._tokenizer is None:
-            raise TokenizerError(f"{self.folder} has no tokenizer.json", "copy the model's tokenizer.json there")
-        return self._tokenizer
+        """The tokenizer of the folder, read when text first needs it; TokenizerError where there is none."""
+        return folder_tokenizer(self.folder, self.config)
 
     @property
     def state(self) -> FloatArray:
@@ -143,7 +139,7 @@ class Model:
             raise UsageError(f"max_new_tokens {max_new_tokens} is not a count", "choose 1 or more")
         if "" in stops:
             raise UsageError("a stop string is empty", "leave it out")
-        ids = encode(self.tokenizer, prompt, begin=None if resume else begin_token(self.config))
+        ids = encode(self.tokenizer, prompt, begin=None if resume else self.config.begin_token_id)
         if not resume:
             self._state = self._engine.new_state()
         self.last = Generation(ids)

@@ -11,17 +11,17 @@ from unmul.checkpoint import TOKENIZER
 from unmul.config import ModelConfig
 from unmul.errors import TokenizerError, UsageError
 
-__all__ = ["TextStream", "begin_token", "encode", "load_tokenizer"]
+__all__ = ["TextStream", "encode", "folder_tokenizer"]
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what tokenizers decode the bytes of half a character to
 LONGEST_UNFINISHED = 3  # a UTF-8 character has four bytes at most: three of them may wait for the last
 
 
-def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer | None:
-    """The tokenizer of a checkpoint folder; None where there is none, for only text needs it."""
+def folder_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a checkpoint folder; TokenizerError where it is missing, damaged or another model's."""
     path = folder / TOKENIZER
     if not path.is_file():
-        return None
+        raise TokenizerError(f"{folder} has no {TOKENIZER}, which text needs", "copy the model's tokenizer there")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
@@ -32,11 +32,6 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer | None:
             "use the tokenizer.json that belongs to these weights",
         )
     return tokenizer
-
-
-def begin_token(config: ModelConfig) -> int | None:
-    """The token that every text begins after, in generation and in evaluation: bos, or eos where there is none."""
-    return config.eos_token_id if config.bos_token_id is None else config.bos_token_id
 
 
 def encode(tokenizer: Tokenizer, text: str, *, begin: int | None = None) -> list[int]:
@@ -62,7 +57,8 @@ class TextStream:
         self._stop = stop
         self._held = ""  # may be the beginning of a stop string
         self.stopped = False
-        self._restart(context[-1:])
+        self._window = list(context[-1:])
+        self._shown = len(self._decode())  # characters of the window that are out already
 
     def push(self, token: int) -> str:
         """The text that this token makes certain."""
@@ -72,18 +68,15 @@ class TextStream:
         fresh = whole[self._shown :]
         self._shown = max(self._shown, len(whole))
         if whole == text:
-            self._restart([token])
+            # A window that restarts at each whole character keeps decoding cheap whatever the text's length.
+            self._window = [token]
+            self._shown = len(self._decode())
         return self._before_stop(fresh)
 
     def finish(self) -> str:
         """What was held back, without the bytes of an unfinished character."""
         held, self._held = self._held, ""
         return held
-
-    def _restart(self, window: Sequence[int]) -> None:
-        # A window of tokens since the last whole character keeps decoding cheap whatever the text's length.
-        self._window = list(window)
-        self._shown = len(self._decode())
 
     def _decode(self) -> str:
         text: str = self._tokenizer.decode(self._window, skip_special_tokens=True)

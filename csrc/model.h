@@ -1,0 +1,79 @@
+// The packed model in memory and its forward pass: tokens and state in, logits and state out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "arena.h"
+#include "kernels/kernels.h"
+#include "layout.h"
+#include "pool.h"
+
+namespace unmul {
+
+struct Shape {
+    int layers, width, hidden, vocabulary;
+    float eps;  // of the block's own norms; a BitLinear's is fixed
+};
+
+// A projection: its norm's gain [K] and its weights. gate and up share one input, so one gain.
+struct Projection {
+    Matrix weight;
+    float* gain = nullptr;
+};
+
+struct Layer {
+    Projection i, f, g, o, gate, up, down;
+    float *attn_norm, *g_norm, *mlp_norm, *bound;
+};
+
+// Rows of the file's embedding table, read in place: int8 with a scale per row, or bf16 without.
+struct Embeddings {
+    const int8_t* int8 = nullptr;
+    const float* scale = nullptr;
+    const uint16_t* bf16 = nullptr;
+};
+
+class Workspace;
+
+class Model {
+public:
+    Model(const Shape& shape, const Kernels& kernels, int threads);
+    ~Model();
+
+    const Shape& shape() const { return shape_; }
+    const Kernels& kernels() const { return kernels_; }
+    Pool& pool() { return pool_; }
+    const Layer& layer(int index) const { return layers_.at(index); }
+    const Projection& head() const { return head_; }
+    const float* norm() const { return norm_; }
+
+    // By name, the layer number beyond the last for what stands after the layers. Throw std::invalid_argument.
+    Projection& projection(int layer, const std::string& name);
+    void set_vector(int layer, const std::string& name, const float* values, size_t size);
+    void set_embeddings(const Embeddings& embeddings) { embeddings_ = embeddings; }
+    const Embeddings& embeddings() const { return embeddings_; }
+
+    // Reads T tokens; state [L, D] is advanced in place. logits [rows, V] are those after the last `rows` tokens.
+    // Memory grows with T: long prompts come in chunks.
+    void forward(const int32_t* ids, int tokens, float* state, float* logits, int rows);
+
+private:
+    float** vector(int layer, const std::string& name);
+    void plan_layer(Layer& layer);
+
+    Shape shape_;
+    const Kernels& kernels_;
+    Pool pool_;
+    Arena tiles_, vectors_;
+    std::vector<Layer> layers_;
+    Projection head_;
+    float* norm_ = nullptr;
+    Embeddings embeddings_;
+    std::unique_ptr<Workspace> workspace_;  // for the longest chunk so far
+};
+
+}  // namespace unmul

@@ -1,0 +1,83 @@
+"""From a packed folder to the native model in memory: which projections there are, and how they get there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from unmul.checkpoint import PackedCheckpoint
+from unmul.checkpoint.tensorfile import release_pages
+from unmul.engine import _native
+from unmul.engine.base import FloatArray
+from unmul.engine.naive import forget_bounds
+from unmul.errors import CheckpointError
+
+__all__ = ["load_model", "projections"]
+
+EMBEDDINGS = "model.embeddings.weight"
+_REPACK = "the file is sound but its numbers are not: pack the latent checkpoint again"
+
+
+def load_model(packed: PackedCheckpoint, isa: str, threads: int) -> _native.Model:
+    """A native model with every weight of a packed folder; the file's pages leave memory tensor by tensor."""
+    config = packed.config
+    layers = config.num_hidden_layers
+    model = _native.Model(
+        isa,
+        threads=threads,
+        layers=layers,
+        width=config.hidden_size,
+        hidden=config.ffn_size,
+        vocabulary=config.vocab_size,
+        eps=config.rms_norm_eps,
+    )
+    for layer, name, tensor, rows in projections(packed):
+        _load_projection(model, layer, name, packed, tensor, rows)
+    for layer, bound in enumerate(forget_bounds(packed)):
+        prefix = f"model.layers.{layer}."
+        model.set_vector(layer, "attn_norm", _finite(packed, prefix + "attn_norm.weight"))
+        model.set_vector(layer, "g_norm", _finite(packed, prefix + "attn.g_norm.weight"))
+        model.set_vector(layer, "mlp_norm", _finite(packed, prefix + "mlp_norm.weight"))
+        model.set_vector(layer, "bound", bound)
+    model.set_vector(layers, "norm", _finite(packed, "model.norm.weight"))
+    if packed.embeddings == "int8":
+        model.set_int8_embeddings(packed.tensors[EMBEDDINGS], _finite(packed, EMBEDDINGS + "_scale"))
+    else:
+        model.set_bf16_embeddings(packed.tensors[EMBEDDINGS].view(np.uint16))
+    return model
+
+
+def projections(packed: PackedCheckpoint) -> Iterator[tuple[int, str, str, slice]]:
+    """Layer, engine name, tensor name and rows of every projection; gate_proj is two, so that SwiGLU needs no barrier."""
+    hidden = packed.config.ffn_size
+    for layer in range(packed.config.num_hidden_layers):
+        prefix = f"model.layers.{layer}."
+        for name in "ifgo":
+            yield layer, name, f"{prefix}attn.{name}_proj", slice(None)
+        yield layer, "gate", prefix + "mlp.gate_proj", slice(hidden)
+        yield layer, "up", prefix + "mlp.gate_proj", slice(hidden, None)
+        yield layer, "down", prefix + "mlp.down_proj", slice(None)
+    yield packed.config.num_hidden_layers, "head", "lm_head", slice(None)
+
+
+def _load_projection(
+    model: _native.Model, layer: int, name: str, packed: PackedCheckpoint, tensor: str, rows: slice
+) -> None:
+    weight = packed.tensors[tensor + ".weight"]
+    scale = float(packed.scale(tensor + ".weight"))
+    if not 0 < scale < np.inf:
+        raise CheckpointError(f"{packed.folder}: scale of {tensor} is {scale}", _REPACK)
+    try:
+        model.set_projection(layer, name, weight[rows], scale)
+    except ValueError as error:
+        raise CheckpointError(f"{packed.folder}: tensor {tensor}.weight cannot be loaded ({error})", _REPACK) from None
+    release_pages(weight)
+    model.set_vector(layer, name, _finite(packed, tensor + ".norm.weight"))
+
+
+def _finite(packed: PackedCheckpoint, name: str) -> FloatArray:
+    values = packed.tensors[name].astype(np.float32)
+    if not np.isfinite(values).all():
+        raise CheckpointError(f"{packed.folder}: tensor {name} holds NaN or infinity", _REPACK)
+    return values
