@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-WORDS = ["the", "a", "little", "cat", "dog", "ran", "to", "house", "and", "saw", "big", "red", "sun", "moon", "river", "she", "he", "said", "hello", "went", "home"]
+WORDS = ("the", "a", "little", "cat", "dog", "ran", "home", "and", "saw", "red", "moon", "she", "said", "hello")
 
 RECIPE = """
 [model]
@@ -30,7 +30,7 @@ checkpoint_every = 5
 @pytest.fixture(scope="session")
 def text() -> str:
     random = np.random.default_rng(0)
-    stories = (". ".join(" ".join(random.choice(WORDS, 6)) for _ in range(8)) for _ in range(150))
+    stories = (". ".join(" ".join(random.choice(WORDS, 6).tolist()) for _ in range(8)) for _ in range(150))
     return "\n<|endoftext|>\n".join(stories)
 
 

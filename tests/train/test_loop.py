@@ -62,7 +62,7 @@ def test_the_rate_of_a_step_is_the_schedules_and_only_projections_decay():
     model = fresh_model()
     optimizer = make_optimizer(model, TRAIN)
     decayed, others = optimizer.param_groups
-    assert [len(group["params"]) for group in (decayed, others)] == [13, 20]
+    assert [len(group["params"]) for group in (decayed, others)] == [13, 22]
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     first = next(steps(model, optimizer, batches(TRAIN), TRAIN, 0))
     assert first.rate == decayed["lr"] == others["lr"] == pytest.approx(0.005)

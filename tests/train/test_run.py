@@ -47,7 +47,7 @@ def straight(straight_recipe):
 
 
 def test_loss_falls_and_the_log_tells_every_step(straight):
-    out, recipe, result = straight
+    out, _, result = straight
     found = losses(out)
     assert sorted(found) == list(range(1, 61))
     assert found[60] == result.final_loss < 0.8 * found[1]
@@ -69,7 +69,7 @@ def test_the_last_checkpoints_are_kept_and_tell_how_they_were_made(straight):
 
 
 def test_a_checkpoint_packs_speaks_and_measures_like_the_model_in_training(straight, tmp_path):
-    out, recipe, result = straight
+    _, recipe, result = straight
     pack(result.checkpoint, tmp_path / "packed", embeddings="bf16")
     engine = NaiveEngine(PackedCheckpoint.open(tmp_path / "packed"))
     tokenizer = load_tokenizer(tmp_path / "packed" / "tokenizer.json")
