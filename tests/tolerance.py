@@ -2,8 +2,10 @@
 
 __all__ = [
     "BF16_LOGITS",
+    "BF16_PRODUCTS",
     "FLOAT32_SUMS",
     "GOLDEN",
+    "GOLDEN_LOSSES",
     "relative_l2",
 ]
 
@@ -14,6 +16,8 @@ import numpy as np
 GOLDEN = 1e-5  # against the published implementation on a GPU in float32: order of summation only
 FLOAT32_SUMS = 2e-6  # the same float32 arithmetic in another order of summation
 BF16_LOGITS = 0.1  # bfloat16 keeps 8 bits and moves 8-bit codes across their boundaries
+BF16_PRODUCTS = 2e-2  # exact operands, but the result and the gradients are rounded to 8 bits
+GOLDEN_LOSSES = 1e-6  # relative, float32: order of summation only
 
 
 def relative_l2(found: Any, expected: Any) -> float:

@@ -1,4 +1,4 @@
-"""Same contract as naive.bitlinear, with products in bf16; compared in tests/ops/test_bitlinear.py.
+"""Same contract as naive.bitlinear, with products in bf16; compared in tests/ops/test_bitlinear_mixed.py.
 
 The forward operands lose nothing: 8-bit q and ternary C are exact in bf16, their product is summed in float32, and the
 scales multiply it once. The backward pass is written out, so that few tensors are kept and few passes are made.
