@@ -1,5 +1,7 @@
 """Fixtures of the whole suite: reference data beside the repository, checkpoints, poisoned memory."""
 
+import lzma
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,16 @@ def shared() -> Path:
     folder = REPOSITORY.parent / "shared"
     if not (folder / "golden").is_dir():
         pytest.skip("no reference data: ../shared is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference model (latent) and vectors.safetensors, unpacked from tests/golden; read only."""
+    source, folder = REPOSITORY / "tests" / "golden", tmp_path_factory.mktemp("golden")
+    shutil.copyfile(source / "config.json", folder / "config.json")
+    for name in ("model.safetensors", "vectors.safetensors"):
+        (folder / name).write_bytes(lzma.decompress((source / f"{name}.xz").read_bytes()))
     return folder
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 GOLDEN = 1e-5  # against the published implementation on a GPU in float32: order of summation only
 FLOAT32_SUMS = 2e-6  # the same float32 arithmetic in another order of summation
-BF16_LOGITS = 0.1  # bfloat16 keeps 8 bits and moves 8-bit codes across their boundaries
+BF16_LOGITS = 0.2  # bfloat16 keeps 8 bits: the published code's own distance between bf16 and float32 is 0.138
 
 
 def relative_l2(found: Any, expected: Any) -> float:
