@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: reference data beside the repository, checkpoints, poisoned memory."""
 
 import lzma
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from models import latent_folder
 
 from unmul.checkpoint import pack
+
+# Before PyTorch is loaded: on matrices as small as here, threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
