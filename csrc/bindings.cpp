@@ -202,6 +202,7 @@ NB_MODULE(_native, module) {
     nb::class_<Model>(module, "Model")
         .def(nb::new_(&make_model), arg("isa"), nb::kw_only(), arg("threads"), arg("layers"), arg("width"),
              arg("hidden"), arg("vocabulary"), arg("eps"))
+        .def_prop_ro("weight_bytes", &Model::weight_bytes)
         .def("set_projection", &set_projection, arg("layer"), arg("name"), arg("packed"), arg("scale"), ReleaseGil())
         .def("set_vector", &set_vector, arg("layer"), arg("name"), arg("values"))
         .def("set_int8_embeddings", &set_int8_embeddings, arg("rows").noconvert(), arg("scales").noconvert(),

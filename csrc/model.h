@@ -47,6 +47,7 @@ public:
     const Shape& shape() const { return shape_; }
     const Kernels& kernels() const { return kernels_; }
     Pool& pool() { return pool_; }
+    size_t weight_bytes() const { return tiles_.size(); }  // read for every token
     const Layer& layer(int index) const { return layers_.at(index); }
     const Projection& head() const { return head_; }
     const float* norm() const { return norm_; }

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unmul.checkpoint import PackedCheckpoint
+from unmul.checkpoint.tensorfile import release_pages
 from unmul.engine.base import FloatArray
-from unmul.engine.load import load_model
+from unmul.engine.load import EMBEDDINGS, load_model
 from unmul.engine.machine import choose_isa, choose_threads
 from unmul.engine.selftest import check_kernels, check_model
 from unmul.errors import UsageError
@@ -44,7 +45,14 @@ class CpuEngine:
         self._lock = threading.Lock()
         check_kernels(self.isa)
         self._model = load_model(packed, self.isa, self.threads)
+        self._embeddings = packed.tensors[EMBEDDINGS]
+        self._rows_read = 0
         check_model(self, self._model, packed)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of ternary weights in memory, read once for every decoded token."""
+        return self._model.weight_bytes
 
     def new_state(self) -> FloatArray:
         """The state before the first token: zeros [L, D]."""
@@ -63,7 +71,15 @@ class CpuEngine:
             wanted = logits[start : start + CHUNK] if every else logits[: start + CHUNK >= len(ids_T)]
             with self._lock:
                 self._model.forward(chunk, state, wanted)
+                self._forget_rows(len(chunk))
         return logits if every else logits[0]
+
+    def _forget_rows(self, tokens: int) -> None:
+        # The system maps 64 KiB around each embedding row that is read: in time the whole table would stay in memory.
+        self._rows_read += tokens
+        if self._rows_read >= CHUNK:
+            release_pages(self._embeddings)
+            self._rows_read = 0
 
     def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
         ids_T = np.asarray(ids)

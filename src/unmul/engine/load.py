@@ -13,7 +13,7 @@ from unmul.engine.base import FloatArray
 from unmul.engine.naive import forget_bounds
 from unmul.errors import CheckpointError
 
-__all__ = ["load_model", "projections"]
+__all__ = ["EMBEDDINGS", "load_model", "projections"]
 
 EMBEDDINGS = "model.embeddings.weight"
 _REPACK = "the file is sound but its numbers are not: pack the latent checkpoint again"
@@ -49,7 +49,10 @@ def load_model(packed: PackedCheckpoint, isa: str, threads: int) -> _native.Mode
 
 
 def projections(packed: PackedCheckpoint) -> Iterator[tuple[int, str, str, slice]]:
-    """Layer, engine name, tensor name and rows of every projection; gate_proj is two, so that SwiGLU needs no barrier."""
+    """Layer, engine name, tensor name and rows of every projection.
+
+    gate_proj is held as two, gate and up, so that SwiGLU needs no barrier.
+    """
     hidden = packed.config.ffn_size
     for layer in range(packed.config.num_hidden_layers):
         prefix = f"model.layers.{layer}."
