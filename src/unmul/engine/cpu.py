@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unmul.checkpoint import PackedCheckpoint
-from unmul.checkpoint.tensorfile import release_pages
 from unmul.engine.base import FloatArray
-from unmul.engine.load import EMBEDDINGS, load_model
+from unmul.engine.load import Embeddings, load_model
 from unmul.engine.machine import choose_isa, choose_threads
 from unmul.engine.selftest import check_kernels, check_model
 from unmul.errors import UsageError
@@ -45,8 +44,7 @@ class CpuEngine:
         self._lock = threading.Lock()
         check_kernels(self.isa)
         self._model = load_model(packed, self.isa, self.threads)
-        self._embeddings = packed.tensors[EMBEDDINGS]
-        self._rows_read = 0
+        self._embed = Embeddings(packed)
         check_model(self, self._model, packed)
 
     @property
@@ -67,21 +65,12 @@ class CpuEngine:
         self._check_state(state)
         logits = np.empty((len(ids_T) if every else 1, self.config.vocab_size), np.float32)
         for start in range(0, len(ids_T), CHUNK):
-            chunk = ids_T[start : start + CHUNK]
             wanted = logits[start : start + CHUNK] if every else logits[: start + CHUNK >= len(ids_T)]
             with self._lock:
-                self._model.forward(chunk, state, wanted)
-                self._forget_rows(len(chunk))
+                self._model.forward(self._embed(ids_T[start : start + CHUNK]), state, wanted)
         return logits if every else logits[0]
 
-    def _forget_rows(self, tokens: int) -> None:
-        # The system maps 64 KiB around each embedding row that is read: in time the whole table would stay in memory.
-        self._rows_read += tokens
-        if self._rows_read >= CHUNK:
-            release_pages(self._embeddings)
-            self._rows_read = 0
-
-    def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
+    def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
         ids_T = np.asarray(ids)
         if ids_T.ndim != 1 or ids_T.size == 0:
             raise UsageError(f"ids of shape {list(ids_T.shape)} cannot be read", "give a list of at least one token id")
@@ -90,7 +79,7 @@ class CpuEngine:
         outside = ids_T[(ids_T < 0) | (ids_T >= self.config.vocab_size)]
         if outside.size:
             raise UsageError(f"token id {outside[0]} is not in the model", f"choose 0 to {self.config.vocab_size - 1}")
-        return ids_T.astype(np.int32)
+        return ids_T.astype(np.int64)
 
     def _check_state(self, state: FloatArray) -> None:
         shape = (self.config.num_hidden_layers, self.config.hidden_size)
