@@ -14,13 +14,20 @@ __all__ = ["PRESETS", "ModelConfig", "preset"]
 MODEL_TYPE = "hgrn_bit"
 ARCHITECTURE = "HGRNBitForCausalLM"
 
-# Keys of published or transformers-written config.json files that change nothing here.
+# Keys of published or transformers-written config.json files (4.40 to 5.x) that change nothing here.
 # quantization_config and unmul_ternary describe the files, not the model: the checkpoint package reads them.
 INERT_KEYS = frozenset({
-    "_name_or_path", "architectures", "attn_mode", "auto_map", "chunk_size_feed_forward", "dtype",
-    "fuse_cross_entropy", "id2label", "is_encoder_decoder", "label2id", "model_type", "output_attentions",
-    "output_hidden_states", "problem_type", "quantization_config", "return_dict", "share_conv_kernel",
-    "torch_dtype", "transformers_version", "unmul_ternary", "use_cache",
+    "_name_or_path", "add_cross_attention", "architectures", "attn_mode", "auto_map", "bad_words_ids",
+    "begin_suppress_tokens", "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id",
+    "diversity_penalty", "do_sample", "dtype", "early_stopping", "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
+    "fuse_cross_entropy", "id2label", "is_decoder", "is_encoder_decoder", "label2id", "length_penalty", "max_length",
+    "min_length", "model_type", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_scores", "prefix", "problem_type", "pruned_heads",
+    "quantization_config", "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
+    "sep_token_id", "share_conv_kernel", "suppress_tokens", "task_specific_params", "temperature",
+    "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript",
+    "transformers_version", "typical_p", "unmul_ternary", "use_bfloat16", "use_cache",
 })  # fmt: skip
 
 # What the published weights never use, with the only value that works until somebody needs another.

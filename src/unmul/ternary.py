@@ -45,13 +45,14 @@ def codes(weight: Any, weight_scale: Any) -> Any:
 
 
 def quantise(activation: Any) -> tuple[Any, Any]:
-    """8-bit activations q and their scale s = 127 / max(max|n|, 1e-5), one per token (last dimension).
+    """8-bit activations q and their scale s = 127 * (1 / max(max|n|, 1e-5)), one per token (last dimension).
 
     Shapes: [..., K] -> q [..., K] holding whole numbers -128..127 in float32, s [..., 1].
     """
     magnitude = abs(activation)
     largest = magnitude.max(-1, keepdims=True) if isinstance(magnitude, np.ndarray) else magnitude.amax(-1, True)
-    factor = 127 / largest.clip(SMALLEST)
+    largest = largest.clip(SMALLEST)
+    factor = 127 * (1 / largest)  # two roundings, as PyTorch takes 127 / tensor: one of them moves codes at ties
     return (activation * factor).round().clip(-128, 127), factor
 
 

@@ -10,10 +10,22 @@ from typing import Any
 
 from unmul.checkpoint.tensorfile import Array, TensorFile
 from unmul.config import ModelConfig
-from unmul.errors import CheckpointError, ConfigError
+from unmul.errors import CheckpointError, ConfigError, UnmulError
 from unmul.files import write_text
 
-__all__ = ["CONFIG", "INDEX", "TOKENIZER", "WEIGHTS", "check_tensors", "copy_companions", "open_tensors", "read_config"]
+__all__ = [
+    "CONFIG",
+    "INDEX",
+    "TOKENIZER",
+    "WEIGHTS",
+    "check_target",
+    "check_tensors",
+    "copy_companions",
+    "open_tensors",
+    "read_config",
+    "read_json",
+    "write_config",
+]
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -69,10 +81,13 @@ def open_tensors(folder: Path) -> dict[str, Array]:
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{folder / INDEX} has no weight_map", "copy or download it again")
-    shards = {name: TensorFile(folder / name) for name in sorted(set(weight_map.values()))}
-    absent = [name for name, shard in weight_map.items() if name not in shards[shard]]
-    if absent:
-        raise CheckpointError(f"tensor {absent[0]} is not in {weight_map[absent[0]]}", "copy or download it again")
+    files = sorted({str(name) for name in weight_map.values()})
+    if any(Path(name).name != name for name in files):
+        raise CheckpointError(f"{folder / INDEX} names files outside the folder", "copy or download it again")
+    shards = {name: TensorFile(folder / name) for name in files}
+    for name, shard in weight_map.items():
+        if name not in shards[str(shard)]:
+            raise CheckpointError(f"{folder / shard} lacks tensor {name}", "copy or download it again")
     return {name: shards[shard][name] for name, shard in weight_map.items()}
 
 
@@ -95,6 +110,18 @@ def _refuse(folder: Path, what: str, names: Iterable[str]) -> None:
         raise CheckpointError(
             f"{folder} {what} tensor {', '.join(listed[:3])}{more}", "use the config.json that belongs to these weights"
         )
+
+
+def check_target(folder: Path, source: Path | None = None) -> None:
+    """Refuse to write over the source, or over anything but an empty folder or an older checkpoint."""
+    if source is not None and folder.resolve() == source.resolve():
+        raise CheckpointError(f"{folder} would replace its own source", "choose another folder")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        read_config(folder)
+    except UnmulError:
+        raise CheckpointError(f"{folder} exists and is not a checkpoint", "choose another folder") from None
 
 
 def copy_companions(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unmul.checkpoint.folder import INDEX, WEIGHTS, check_tensors, open_tensors, read_config, write_config
+from unmul.checkpoint.folder import INDEX, WEIGHTS, check_target, check_tensors, open_tensors, read_config, write_config
 from unmul.checkpoint.tensorfile import BF16, Array, TensorSpec, write_tensors
 from unmul.config import ModelConfig
 from unmul.errors import CheckpointError
@@ -59,6 +59,9 @@ def save_latent(
         extra: further entries of config.json.
         companions: writes tokenizer files into the folder before it takes its final name.
     """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype {dtype!r} is not a storage type", f"choose one of {', '.join(DTYPES)}")
+    check_target(folder)
     kind = DTYPES[dtype]
     specs = {name: TensorSpec(kind, shape) for name, shape in config.tensor_shapes.items()}
     with atomic_folder(folder) as temporary:

@@ -2,13 +2,14 @@
 
 On disk, for each projection X: X.weight [N, ceil(K/5)] uint8 (see ternary.pack) and X.weight_scale [] float32.
 Embeddings: int8 rows with a float32 scale per row (row max / 127), or bf16. All else bf16.
-config.json carries quantization_config with the format version and the SHA-256 of model.safetensors.
+config.json carries quantization_config with the format version and a SHA-256 over the weights and the shape.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from unmul import ternary
 from unmul.checkpoint.folder import (
     CONFIG,
     WEIGHTS,
+    check_target,
     check_tensors,
     copy_companions,
     open_tensors,
@@ -31,12 +33,22 @@ from unmul.config import ModelConfig
 from unmul.errors import CheckpointError
 from unmul.files import atomic_file, atomic_folder
 
-__all__ = ["FORMAT_VERSION", "PackReport", "PackedCheckpoint", "is_packed", "pack", "unpack"]
+__all__ = [
+    "FORMAT_VERSION",
+    "PackReport",
+    "PackedCheckpoint",
+    "is_packed",
+    "pack",
+    "packed_specs",
+    "unpack",
+    "write_packed",
+]
 
 FORMAT_VERSION = 1
 METHOD = "unmul"
 EMBEDDINGS = "model.embeddings.weight"
 SCALE = "_scale"
+_REPACK = "pack the latent checkpoint again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +76,7 @@ class PackedCheckpoint:
         quantization = _quantization(folder, raw)
         embeddings = quantization["embeddings"]
         if verify:
-            _verify(folder, str(quantization.get("checksum")))
+            _verify(folder, config, quantization)
         tensors = open_tensors(folder)
         specs = packed_specs(config, embeddings)
         check_tensors(folder, tensors, {name: spec.shape for name, spec in specs.items()})
@@ -89,9 +101,6 @@ class PackedCheckpoint:
         if name == EMBEDDINGS and self.embeddings == "int8":
             values *= self.tensors[name + SCALE][:, None]
         return values
-
-
-_REPACK = "pack the latent checkpoint again"
 
 
 def is_packed(folder: Path) -> bool:
@@ -124,6 +133,7 @@ def pack(source: Path, target: Path, *, embeddings: str = "int8") -> PackReport:
     if embeddings not in ("int8", "bf16"):
         raise CheckpointError(f"embeddings {embeddings!r} is not a storage type", "choose int8 or bf16")
     config, tensors, final = read_latent(source)
+    check_target(target, source)
     maker = _Maker(source, tensors, set(config.ternary_names), final, embeddings)
     with atomic_folder(target) as temporary:
         write_packed(temporary, config, maker, embeddings)
@@ -137,6 +147,7 @@ def pack(source: Path, target: Path, *, embeddings: str = "int8") -> PackReport:
 def unpack(source: Path, target: Path) -> None:
     """Write a packed folder as latent float32 with m*C as weights, flagged so that packing returns the same codes."""
     packed = PackedCheckpoint.open(source)
+    check_target(target, source)
     save_latent(
         target,
         packed.config,
@@ -146,7 +157,7 @@ def unpack(source: Path, target: Path) -> None:
     )
 
 
-def write_packed(folder: Path, config: ModelConfig, make: Any, embeddings: str) -> None:
+def write_packed(folder: Path, config: ModelConfig, make: Callable[[str], Array], embeddings: str) -> None:
     """Write model.safetensors and config.json of a packed checkpoint; make(name) gives each tensor as stored."""
     with atomic_file(folder / WEIGHTS) as handle:
         write_tensors(handle, packed_specs(config, embeddings), make, {"format": METHOD})
@@ -155,7 +166,7 @@ def write_packed(folder: Path, config: ModelConfig, make: Any, embeddings: str) 
         "version": FORMAT_VERSION,
         "bits": 8 / ternary.TRITS_PER_BYTE,
         "embeddings": embeddings,
-        "checksum": _checksum(folder / WEIGHTS),
+        "checksum": _checksum(folder / WEIGHTS, config, embeddings),
     }
     write_config(folder, {**config.to_dict(), "torch_dtype": "bfloat16", "quantization_config": quantization})
 
@@ -207,13 +218,22 @@ def _quantization(folder: Path, raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return quantization
 
 
-def _verify(folder: Path, expected: str) -> None:
+def _verify(folder: Path, config: ModelConfig, quantization: Mapping[str, Any]) -> None:
     if not (folder / WEIGHTS).exists():
         raise CheckpointError(f"{folder} has no {WEIGHTS}", "copy or download it again")
-    if _checksum(folder / WEIGHTS) != expected:
-        raise CheckpointError(f"{folder / WEIGHTS} is damaged (checksum differs)", "copy it again or " + _REPACK)
+    if _checksum(folder / WEIGHTS, config, quantization["embeddings"]) != quantization.get("checksum"):
+        raise CheckpointError(
+            f"{folder} is damaged (the checksum of {WEIGHTS} and the shape differs)", "copy it again or " + _REPACK
+        )
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as handle:
-        return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
+def _checksum(path: Path, config: ModelConfig, embeddings: str) -> str:
+    """SHA-256 over the weights file, then over what config.json says about their meaning."""
+    try:
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256")
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})", "copy or download it again") from error
+    meaning = {**config.to_dict(), "embeddings": embeddings}
+    digest.update(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode())
+    return "sha256:" + digest.hexdigest()

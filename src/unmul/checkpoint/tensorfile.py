@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from unmul.errors import CheckpointError
 
-__all__ = ["BF16", "TensorFile", "TensorSpec", "release_pages", "write_tensors"]
+__all__ = ["BF16", "Array", "TensorFile", "TensorSpec", "release_pages", "write_tensors"]
 
 Array = npt.NDArray[Any]
 
@@ -47,6 +47,7 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
+        """Size of the data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -62,6 +63,7 @@ class TensorFile(Mapping[str, Array]):
         self._specs, self._offsets, self.metadata = _parse_header(path, self._bytes)
 
     def spec(self, name: str) -> TensorSpec:
+        """Type and shape of a tensor, without touching its data."""
         return self._specs[name]
 
     def __getitem__(self, name: str) -> Array:
@@ -124,14 +126,34 @@ def _parse_header(path: Path, data: Array) -> tuple[dict[str, TensorSpec], dict[
         entries = json.loads(data[8 : 8 + length].tobytes())
         metadata = entries.pop("__metadata__", {})
         specs = {name: _spec(entry) for name, entry in entries.items()}
-        offsets = {name: 8 + length + int(entry["data_offsets"][0]) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        ranges = {name: _range(entry) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged from error
-    for name, spec in specs.items():
-        if not 8 + length <= offsets[name] <= len(data) - spec.nbytes:
-            raise damaged
-    return specs, offsets, metadata
+    if not _fills(specs, ranges, len(data) - 8 - length):
+        raise damaged
+    return specs, {name: 8 + length + start for name, (start, _) in ranges.items()}, metadata
 
 
 def _spec(entry: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(_DTYPES[entry["dtype"]], tuple(int(size) for size in entry["shape"]))
+    return TensorSpec(_DTYPES[entry["dtype"]], tuple(_count(size) for size in entry["shape"]))
+
+
+def _range(entry: Mapping[str, Any]) -> tuple[int, int]:
+    start, end = entry["data_offsets"]
+    return _count(start), _count(end)
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(value)
+    return value
+
+
+def _fills(specs: Mapping[str, TensorSpec], ranges: Mapping[str, tuple[int, int]], size: int) -> bool:
+    """Whether the tensors cover the data section without gap or overlap, as the format demands."""
+    end = 0
+    for name, (start, stop) in sorted(ranges.items(), key=lambda item: item[1]):
+        if start != end or stop - start != specs[name].nbytes:
+            return False
+        end = stop
+    return end == size

@@ -15,7 +15,7 @@ from unmul import ternary
 from unmul.checkpoint import PackedCheckpoint
 from unmul.engine.base import FloatArray
 
-__all__ = ["NaiveEngine", "forget_bounds", "rms_norm", "sigmoid", "silu"]
+__all__ = ["NaiveEngine", "forget_bounds", "rms_norm", "sigmoid", "silu", "softmax"]
 
 BITLINEAR_EPS = np.float32(1e-6)
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from unmul.ops.bitlinear import bitlinear, ternary_linear
 
-__all__ = ["EPS", "BitLinear", "TernaryLinear"]
+__all__ = ["EPS", "BitLinear", "Gain", "TernaryLinear"]
 
 EPS = 1e-6  # the published class declares 1e-8 but runs with this
 

@@ -16,8 +16,7 @@ from unmul.config import ModelConfig
 from unmul.model.bitlinear import BitLinear, TernaryLinear
 from unmul.model.model import MatMulFreeLM
 
-__all__ = ["load_model", "save_model"]
-
+__all__ = ["build_model", "load_model", "save_model"]
 
 Array = npt.NDArray[Any]
 
