@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from models import latent_folder
+from speakers import speaking_packed
 
 from unmul.checkpoint import pack
 
@@ -48,6 +49,12 @@ def packed(latent: Path) -> Path:
     folder = latent.parent / "packed"
     pack(latent, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random packed checkpoint with a tokenizer; its latent one is <name>.latent beside it; read only."""
+    return speaking_packed(tmp_path_factory.mktemp("speaker") / "packed")
 
 
 @pytest.fixture

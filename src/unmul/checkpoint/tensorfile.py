@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from unmul.errors import CheckpointError
 
-__all__ = ["BF16", "Array", "TensorFile", "TensorSpec", "write_tensors"]
+__all__ = ["BF16", "Array", "TensorFile", "TensorSpec", "release_pages", "write_tensors"]
 
 Array = npt.NDArray[Any]
 
@@ -74,6 +75,19 @@ class TensorFile(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._specs)
+
+
+def release_pages(array: Array) -> None:
+    """Give the memory of a mapped tensor's pages back; whoever reads it again reads the file again.
+
+    Arrays that are no view of a mapped file, and systems that cannot do it, are left alone.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is None or not hasattr(mapped, "madvise"):
+        return
+    start = array.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    page = start // mmap.PAGESIZE * mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, page, start + array.nbytes - page)
 
 
 def write_tensors(

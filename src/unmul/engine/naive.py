@@ -15,7 +15,7 @@ from unmul import ternary
 from unmul.checkpoint import PackedCheckpoint
 from unmul.engine.base import FloatArray
 
-__all__ = ["NaiveEngine", "rms_norm", "sigmoid", "silu", "softmax"]
+__all__ = ["NaiveEngine", "forget_bounds", "rms_norm", "sigmoid", "silu", "softmax"]
 
 BITLINEAR_EPS = np.float32(1e-6)
 
@@ -28,9 +28,7 @@ class NaiveEngine:
         self.backend = "naive numpy"
         self._packed = packed
         self._eps = np.float32(packed.config.rms_norm_eps)
-        shares = softmax(packed.dense("model.lower_bounds"))
-        bounds = np.cumsum(shares, 0) - shares[0]
-        self._bounds = bounds if packed.config.use_lower_bound else np.zeros_like(bounds)
+        self._bounds = forget_bounds(packed)
 
     def new_state(self) -> FloatArray:
         return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
@@ -71,6 +69,12 @@ class NaiveEngine:
         product = q.astype(np.int32) @ self._packed.codes(name + ".weight").T.astype(np.int32)
         y: FloatArray = product.astype(np.float32) * (self._packed.scale(name + ".weight") / s)
         return y
+
+
+def forget_bounds(packed: PackedCheckpoint) -> FloatArray:
+    """Lower bounds of the forget gates [L, D]: the share of the softmax over layers that lies below each layer."""
+    shares = softmax(packed.dense("model.lower_bounds"))
+    return np.cumsum(shares, 0) - shares[0] if packed.config.use_lower_bound else np.zeros_like(shares)
 
 
 def rms_norm(x: FloatArray, gain: FloatArray, eps: np.float32) -> FloatArray:

@@ -1,0 +1,96 @@
+#include "model.h"
+
+#include <cstring>
+
+#include "pass.h"
+
+namespace unmul {
+namespace {
+
+constexpr Projection Layer::*kProjections[] = {&Layer::i,    &Layer::f,  &Layer::g,   &Layer::o,
+                                               &Layer::gate, &Layer::up, &Layer::down};
+constexpr const char* kProjectionNames[] = {"i", "f", "g", "o", "gate", "up", "down"};
+constexpr float* Layer::*kVectors[] = {&Layer::attn_norm, &Layer::g_norm, &Layer::mlp_norm, &Layer::bound};
+constexpr const char* kVectorNames[] = {"attn_norm", "g_norm", "mlp_norm", "bound"};
+
+void reshape(Projection& projection, int rows, int columns) {
+    projection.weight.rows = rows;
+    projection.weight.columns = columns;
+}
+
+void take(Projection& projection, Arena& tiles, Arena& vectors) {
+    projection.weight.tiles = tiles.take<uint8_t>(projection.weight.bytes());
+    projection.gain = vectors.take<float>(projection.weight.padded_columns());
+}
+
+size_t gain_bytes(const Projection& projection) {
+    return Arena::rounded(projection.weight.padded_columns() * sizeof(float));
+}
+
+}  // namespace
+
+Model::Model(const Shape& shape, const Kernels& kernels, int threads)
+    : shape_(shape), kernels_(kernels), pool_(threads), layers_(shape.layers) {
+    const size_t width_bytes = Arena::rounded(padded(shape.width, kColumnPadding) * sizeof(float));
+    reshape(head_, shape.vocabulary, shape.width);
+    size_t tiles = head_.weight.bytes(), vectors = gain_bytes(head_) + width_bytes;
+    for (Layer& layer : layers_) {
+        plan_layer(layer);
+        for (auto member : kProjections) {
+            tiles += (layer.*member).weight.bytes();
+            vectors += gain_bytes(layer.*member);
+        }
+        vectors += std::size(kVectors) * width_bytes;
+    }
+    tiles_ = Arena(tiles);
+    vectors_ = Arena(vectors);
+    for (Layer& layer : layers_) {
+        for (auto member : kProjections) take(layer.*member, tiles_, vectors_);
+        for (auto member : kVectors) layer.*member = vectors_.take<float>(padded(shape.width, kColumnPadding));
+    }
+    take(head_, tiles_, vectors_);
+    norm_ = vectors_.take<float>(padded(shape.width, kColumnPadding));
+}
+
+Model::~Model() = default;
+
+void Model::plan_layer(Layer& layer) {
+    for (Projection* square : {&layer.i, &layer.f, &layer.g, &layer.o}) reshape(*square, shape_.width, shape_.width);
+    for (Projection* wide : {&layer.gate, &layer.up}) reshape(*wide, shape_.hidden, shape_.width);
+    reshape(layer.down, shape_.width, shape_.hidden);
+}
+
+Projection& Model::projection(int layer, const std::string& name) {
+    if (layer == shape_.layers && name == "head") return head_;
+    if (layer >= 0 && layer < shape_.layers)
+        for (size_t k = 0; k < std::size(kProjections); ++k)
+            if (name == kProjectionNames[k]) return layers_[layer].*kProjections[k];
+    throw std::invalid_argument("no projection " + name + " in layer " + std::to_string(layer));
+}
+
+float** Model::vector(int layer, const std::string& name) {
+    if (layer == shape_.layers && name == "norm") return &norm_;
+    if (layer >= 0 && layer < shape_.layers)
+        for (size_t k = 0; k < std::size(kVectors); ++k)
+            if (name == kVectorNames[k]) return &(layers_[layer].*kVectors[k]);
+    return nullptr;
+}
+
+void Model::set_vector(int layer, const std::string& name, const float* values, size_t size) {
+    float** target = vector(layer, name);
+    float* gain = target ? *target : projection(layer, name).gain;
+    const int expected = target ? shape_.width : projection(layer, name).weight.columns;
+    if (size != size_t(expected)) throw std::invalid_argument(name + " has another length");
+    std::memcpy(gain, values, size * sizeof(float));
+}
+
+void Model::forward(const float* x, int tokens, float* state, float* logits, int rows) {
+    if (!workspace_ || workspace_->tokens < tokens) {
+        workspace_.reset();
+        workspace_ = std::make_unique<Workspace>(shape_, tokens, pool_.threads());
+    }
+    const Chunk chunk{x, tokens, state, logits, rows};
+    pool_.run([&](int thread) { Pass(*this, *workspace_, chunk, thread).run(); });
+}
+
+}  // namespace unmul

@@ -1,0 +1,90 @@
+"""The native CPU engine: the packed model in C++ (csrc/), driven from here. See docs/engine.md.
+
+Same contract as engine.naive.NaiveEngine; compared in tests/engine/test_cpu.py.
+"""
+
+# L layers, T tokens, D width, V vocabulary
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unmul.checkpoint import PackedCheckpoint
+from unmul.engine.base import FloatArray
+from unmul.engine.load import Embeddings, load_model
+from unmul.engine.machine import choose_isa, choose_threads
+from unmul.engine.selftest import check_kernels, check_model
+from unmul.errors import UsageError
+
+__all__ = ["CHUNK", "CpuEngine"]
+
+# Tokens read at once: enough to read weights seldom, few enough that activations stay in the cache.
+# Ctrl-C works between two chunks, and memory does not grow with the prompt.
+CHUNK = 128
+
+
+class CpuEngine:
+    """engine.base.Engine on the CPU. Calls from several threads are safe: they take turns.
+
+    Raises:
+        UsageError: a thread count that cannot be used.
+        EngineError: the instruction set cannot run here, or the self-test failed.
+        CheckpointError: packed bytes or scales that no packing writes.
+    """
+
+    def __init__(self, packed: PackedCheckpoint, *, threads: int | None = None) -> None:
+        self.config = packed.config
+        self.threads = choose_threads(threads)
+        self.isa = choose_isa()
+        self.backend = f"cpu {self.isa}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        self._lock = threading.Lock()
+        check_kernels(self.isa)
+        self._model = load_model(packed, self.isa, self.threads)
+        self._embed = Embeddings(packed)
+        check_model(self, self._model, packed)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of ternary weights in memory, read once for every decoded token."""
+        return self._model.weight_bytes
+
+    def new_state(self) -> FloatArray:
+        """The state before the first token: zeros [L, D]."""
+        return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
+
+    def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
+        """Read T >= 1 tokens, advance state [L, D] in place; logits [V] after the last, or with every [T, V].
+
+        Interrupted by Ctrl-C, the state stands somewhere inside the prompt.
+        """
+        ids_T = self._checked_ids(ids)
+        self._check_state(state)
+        logits = np.empty((len(ids_T) if every else 1, self.config.vocab_size), np.float32)
+        for start in range(0, len(ids_T), CHUNK):
+            wanted = logits[start : start + CHUNK] if every else logits[: start + CHUNK >= len(ids_T)]
+            with self._lock:
+                self._model.forward(self._embed(ids_T[start : start + CHUNK]), state, wanted)
+        return logits if every else logits[0]
+
+    def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
+        ids_T = np.asarray(ids)
+        if ids_T.ndim != 1 or ids_T.size == 0:
+            raise UsageError(f"ids of shape {list(ids_T.shape)} cannot be read", "give a list of at least one token id")
+        if not np.issubdtype(ids_T.dtype, np.integer):
+            raise UsageError(f"ids of type {ids_T.dtype} cannot be read", "give whole numbers")
+        outside = ids_T[(ids_T < 0) | (ids_T >= self.config.vocab_size)]
+        if outside.size:
+            raise UsageError(f"token id {outside[0]} is not in the model", f"choose 0 to {self.config.vocab_size - 1}")
+        return ids_T.astype(np.int64)
+
+    def _check_state(self, state: FloatArray) -> None:
+        shape = (self.config.num_hidden_layers, self.config.hidden_size)
+        if not isinstance(state, np.ndarray) or state.shape != shape or state.dtype != np.float32:
+            found = f"{getattr(state, 'dtype', type(state).__name__)} {list(np.shape(state))}"
+            raise UsageError(f"state is {found}, not float32 {list(shape)}", "start from new_state()")
+        if not state.flags.c_contiguous or not state.flags.writeable:
+            raise UsageError("state is read-only or not contiguous", "pass state.copy()")
