@@ -10,7 +10,6 @@ import pytest
 import unmul
 
 ROOT = Path(unmul.__file__).parent
-PACKAGE_FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and list(path.glob("*.py"))]
 
 # A part may import parts of a lower level, and its own. Every part must be listed.
 LEVELS = {

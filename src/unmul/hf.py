@@ -56,7 +56,7 @@ class RecurrentCache(Cache):
         self.seen_tokens = 0
 
     def __bool__(self) -> bool:
-        return True
+        return True  # its length is that of an empty list of layers
 
     def advance(self, state_LBD: torch.Tensor, tokens: int) -> None:
         """Take the state after some more tokens."""
@@ -69,7 +69,7 @@ class RecurrentCache(Cache):
 
     def reset(self) -> None:
         """Forget every token."""
-        self.advance(torch.zeros_like(self.state_LBD), -self.seen_tokens)
+        self.state_LBD, self.seen_tokens = torch.zeros_like(self.state_LBD), 0
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Let each beam go on from the state of the beam it continues."""
