@@ -19,6 +19,8 @@ public:
         return static_cast<T*>(take_bytes(count * sizeof(T)));
     }
 
+    size_t size() const { return size_; }
+
     // What take() uses of the arena for so many bytes.
     static constexpr size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 

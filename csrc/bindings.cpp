@@ -143,37 +143,17 @@ void set_vector(Model& model, int layer, const std::string& name, Vector<const f
     model.set_vector(layer, name, values.data(), values.shape(0));
 }
 
-void require_table(const Model& model, size_t rows, size_t columns) {
-    require(rows == size_t(model.shape().vocabulary) && columns == size_t(model.shape().width),
-            "embeddings have another shape");
-}
-
-// The model reads these rows where they are: keep_alive ties the arrays to it.
-void set_int8_embeddings(Model& model, Table<const int8_t> rows, Vector<const float> scales) {
-    require_table(model, rows.shape(0), rows.shape(1));
-    require(scales.shape(0) == rows.shape(0), "embedding scales have another length");
-    model.set_embeddings({rows.data(), scales.data(), nullptr});
-}
-
-void set_bf16_embeddings(Model& model, Table<const uint16_t> rows) {
-    require_table(model, rows.shape(0), rows.shape(1));
-    model.set_embeddings({nullptr, nullptr, rows.data()});
-}
-
 void model_product(Model& model, int layer, const std::string& name, Table<const int8_t> q, Table<int32_t> out) {
     product(model.projection(layer, name).weight, model.kernels(), model.pool(), q, out);
 }
 
-void forward(Model& model, Vector<const int32_t> ids, Table<float> state, Table<float> logits) {
-    const size_t tokens = ids.shape(0), rows = logits.shape(0);
+void forward(Model& model, Table<const float> x, Table<float> state, Table<float> logits) {
+    const size_t tokens = x.shape(0), rows = logits.shape(0);
     const Shape& shape = model.shape();
-    require(model.embeddings().int8 || model.embeddings().bf16, "the model has no embeddings yet");
-    require(tokens > 0 && rows <= tokens, "logits must have at most one row a token");
-    require(logits.shape(1) == size_t(shape.vocabulary), "logits have another width");
+    require(tokens > 0 && x.shape(1) == size_t(shape.width), "embeddings have another shape");
+    require(rows <= tokens && logits.shape(1) == size_t(shape.vocabulary), "logits have another shape");
     require(state.shape(0) == size_t(shape.layers) && state.shape(1) == size_t(shape.width), "state has another shape");
-    for (size_t t = 0; t < tokens; ++t)
-        require(ids.data()[t] >= 0 && ids.data()[t] < shape.vocabulary, "a token is outside the vocabulary");
-    model.forward(ids.data(), int(tokens), state.data(), logits.data(), int(rows));
+    model.forward(x.data(), int(tokens), state.data(), logits.data(), int(rows));
 }
 
 int sample_token(Vector<const float> logits, double temperature, int top_k, double top_p, double uniform) {
@@ -202,11 +182,9 @@ NB_MODULE(_native, module) {
     nb::class_<Model>(module, "Model")
         .def(nb::new_(&make_model), arg("isa"), nb::kw_only(), arg("threads"), arg("layers"), arg("width"),
              arg("hidden"), arg("vocabulary"), arg("eps"))
+        .def_prop_ro("weight_bytes", &Model::weight_bytes)
         .def("set_projection", &set_projection, arg("layer"), arg("name"), arg("packed"), arg("scale"), ReleaseGil())
         .def("set_vector", &set_vector, arg("layer"), arg("name"), arg("values"))
-        .def("set_int8_embeddings", &set_int8_embeddings, arg("rows").noconvert(), arg("scales").noconvert(),
-             nb::keep_alive<1, 2>(), nb::keep_alive<1, 3>())
-        .def("set_bf16_embeddings", &set_bf16_embeddings, arg("rows").noconvert(), nb::keep_alive<1, 2>())
         .def("product", &model_product, arg("layer"), arg("name"), arg("q"), arg("out").noconvert(), ReleaseGil())
-        .def("forward", &forward, arg("ids"), arg("state").noconvert(), arg("logits").noconvert(), ReleaseGil());
+        .def("forward", &forward, arg("x"), arg("state").noconvert(), arg("logits").noconvert(), ReleaseGil());
 }

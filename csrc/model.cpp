@@ -84,12 +84,12 @@ void Model::set_vector(int layer, const std::string& name, const float* values, 
     std::memcpy(gain, values, size * sizeof(float));
 }
 
-void Model::forward(const int32_t* ids, int tokens, float* state, float* logits, int rows) {
+void Model::forward(const float* x, int tokens, float* state, float* logits, int rows) {
     if (!workspace_ || workspace_->tokens < tokens) {
         workspace_.reset();
         workspace_ = std::make_unique<Workspace>(shape_, tokens, pool_.threads());
     }
-    const Chunk chunk{ids, tokens, state, logits, rows};
+    const Chunk chunk{x, tokens, state, logits, rows};
     pool_.run([&](int thread) { Pass(*this, *workspace_, chunk, thread).run(); });
 }
 

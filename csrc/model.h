@@ -1,4 +1,4 @@
-// The packed model in memory and its forward pass: tokens and state in, logits and state out.
+// The packed model in memory and its forward pass: embedded tokens and state in, logits and state out.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +30,6 @@ struct Layer {
     float *attn_norm, *g_norm, *mlp_norm, *bound;
 };
 
-// Rows of the file's embedding table, read in place: int8 with a scale per row, or bf16 without.
-struct Embeddings {
-    const int8_t* int8 = nullptr;
-    const float* scale = nullptr;
-    const uint16_t* bf16 = nullptr;
-};
-
 class Workspace;
 
 class Model {
@@ -47,6 +40,7 @@ public:
     const Shape& shape() const { return shape_; }
     const Kernels& kernels() const { return kernels_; }
     Pool& pool() { return pool_; }
+    size_t weight_bytes() const { return tiles_.size(); }  // read for every token
     const Layer& layer(int index) const { return layers_.at(index); }
     const Projection& head() const { return head_; }
     const float* norm() const { return norm_; }
@@ -54,12 +48,10 @@ public:
     // By name, the layer number beyond the last for what stands after the layers. Throw std::invalid_argument.
     Projection& projection(int layer, const std::string& name);
     void set_vector(int layer, const std::string& name, const float* values, size_t size);
-    void set_embeddings(const Embeddings& embeddings) { embeddings_ = embeddings; }
-    const Embeddings& embeddings() const { return embeddings_; }
 
-    // Reads T tokens; state [L, D] is advanced in place. logits [rows, V] are those after the last `rows` tokens.
-    // Memory grows with T: long prompts come in chunks.
-    void forward(const int32_t* ids, int tokens, float* state, float* logits, int rows);
+    // Reads the embeddings x [T, D] of T tokens; state [L, D] is advanced in place; logits [rows, V] are those after
+    // the last `rows` tokens. Memory grows with T: long prompts come in chunks.
+    void forward(const float* x, int tokens, float* state, float* logits, int rows);
 
 private:
     float** vector(int layer, const std::string& name);
@@ -72,7 +64,6 @@ private:
     std::vector<Layer> layers_;
     Projection head_;
     float* norm_ = nullptr;
-    Embeddings embeddings_;
     std::unique_ptr<Workspace> workspace_;  // for the longest chunk so far
 };
 

@@ -11,13 +11,6 @@ constexpr int kHeadTokens = 16;  // logits are wide: a few tokens of integers at
 
 float* as_floats(int32_t* buffer) { return reinterpret_cast<float*>(buffer); }
 
-float bf16_to_float(uint16_t bits) {
-    const uint32_t wide = uint32_t(bits) << 16;
-    float value;
-    std::memcpy(&value, &wide, sizeof value);
-    return value;
-}
-
 }  // namespace
 
 Workspace::Workspace(const Shape& shape, int capacity, int threads)
@@ -54,7 +47,7 @@ Pass::Pass(Model& model, Workspace& workspace, const Chunk& chunk, int thread)
     : model_(model), kernels_(model.kernels()), space_(workspace), chunk_(chunk), thread_(thread) {}
 
 void Pass::run() {
-    embed();
+    enter();
     for (int l = 0; l < model_.shape().layers; ++l) {
         mix_tokens(model_.layer(l), chunk_.state + size_t(l) * model_.shape().width);
         mix_channels(model_.layer(l));
@@ -62,15 +55,13 @@ void Pass::run() {
     for (int row = 0; row < chunk_.rows; row += kHeadTokens) predict(row, std::min(kHeadTokens, chunk_.rows - row));
 }
 
-void Pass::embed() {
-    const Embeddings& table = model_.embeddings();
+// The rows of x take their padded places.
+void Pass::enter() {
     const int width = model_.shape().width;
     const Range columns = model_.pool().share(width, thread_);
     for (int t = 0; t < chunk_.tokens; ++t) {
-        const size_t row = size_t(chunk_.ids[t]) * width;
-        float* x = space_.x + size_t(t) * space_.width;
-        for (int k = columns.first; k < columns.last; ++k)
-            x[k] = table.int8 ? table.int8[row + k] * table.scale[chunk_.ids[t]] : bf16_to_float(table.bf16[row + k]);
+        const float* row = chunk_.x + size_t(t) * width;
+        std::copy(row + columns.first, row + columns.last, space_.x + size_t(t) * space_.width + columns.first);
     }
     model_.pool().barrier();
 }

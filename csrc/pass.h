@@ -11,7 +11,7 @@
 namespace unmul {
 
 struct Chunk {
-    const int32_t* ids;
+    const float* x;  // [T, D] embeddings
     int tokens;
     float* state;   // [L, D]
     float* logits;  // [rows, V] after the last `rows` tokens
@@ -57,7 +57,7 @@ public:
     void run();
 
 private:
-    void embed();
+    void enter();
     void mix_tokens(const Layer& layer, float* state);
     void mix_channels(const Layer& layer);
     void predict(int first_row, int count);

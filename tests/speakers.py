@@ -1,5 +1,7 @@
 """Small checkpoints that speak: random weights, and a byte-level tokenizer trained on a few sentences."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from unmul.checkpoint import pack
 from unmul.config import ModelConfig
 from unmul.data.tokenizer import save_tokenizer, train_tokenizer
 
-__all__ = ["SPEAKER", "speaking_latent", "speaking_packed"]
+__all__ = ["SPEAKER", "run_unmul", "speaking_latent", "speaking_packed"]
 
 SENTENCES = ["Once upon a time there was a little house.", "The sun rose and the birds sang, one by one: déjà vu!"]
 SPEAKER = ModelConfig(
@@ -27,3 +29,10 @@ def speaking_packed(folder: Path, seed: int = 0) -> Path:
     """The same, packed; the latent one stays beside it as <name>.latent."""
     pack(speaking_latent(folder.with_name(folder.name + ".latent"), seed=seed), folder)
     return folder
+
+
+def run_unmul(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """One command line in a process of its own."""
+    command = [sys.executable, "-m", "unmul", *map(str, words)]
+    options = {"stdin": subprocess.DEVNULL} | options if "input" not in options else options
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)

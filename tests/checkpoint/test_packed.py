@@ -1,8 +1,11 @@
 """checkpoint.packed: nothing is lost but what is meant to be, and no damaged file is ever used."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from types import ModuleType
+from typing import IO
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from models import TINY, latent_folder, latent_tensors
 
 from unmul import ternary
 from unmul.checkpoint import PackedCheckpoint, is_packed, pack, read_config, read_latent, save_latent, unpack
+from unmul.checkpoint import latent as latent_module
+from unmul.checkpoint import packed as packed_module
 from unmul.checkpoint.packed import packed_specs
 from unmul.checkpoint.tensorfile import BF16
 from unmul.config import ModelConfig
@@ -155,6 +160,22 @@ def test_nan_is_refused_by_the_name_of_its_tensor(tmp_path: Path, name: str, val
     with pytest.raises(CheckpointError, match=name):
         pack(tmp_path / "m", tmp_path / "p")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("module", [packed_module, latent_module], ids=["packed", "latent"])
+def test_full_disk_leaves_the_old_checkpoint(
+    packed: Path, latent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    def write_some(handle: IO[bytes], *rest: object) -> None:
+        handle.write(bytes(1000))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = copied(packed, tmp_path / "m")
+    monkeypatch.setattr(module, "write_tensors", write_some)
+    with pytest.raises(CheckpointError, match=rf"^{old} cannot be written \(No space left on device\): free space"):
+        pack(latent, old) if module is packed_module else unpack(packed, old)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert packed_tensors(old) == packed_tensors(packed)
 
 
 def test_tokenizer_and_generation_settings_travel_both_ways(tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=()),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
+app.meta.suppress_keyboard_interrupt = False
 for _rank, (_verb, _purpose) in enumerate(VERBS.items()):
     app.command(f"unmul.cli.{_verb}:{_verb}", name=_verb, help=_purpose, sort_key=_rank)
 

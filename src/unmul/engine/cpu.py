@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from unmul.checkpoint import PackedCheckpoint
 from unmul.engine.base import FloatArray
-from unmul.engine.load import load_model
+from unmul.engine.load import Embeddings, load_model
 from unmul.engine.machine import choose_isa, choose_threads
 from unmul.engine.selftest import check_kernels, check_model
 from unmul.errors import UsageError
@@ -44,7 +44,13 @@ class CpuEngine:
         self._lock = threading.Lock()
         check_kernels(self.isa)
         self._model = load_model(packed, self.isa, self.threads)
+        self._embed = Embeddings(packed)
         check_model(self, self._model, packed)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of ternary weights in memory, read once for every decoded token."""
+        return self._model.weight_bytes
 
     def new_state(self) -> FloatArray:
         """The state before the first token: zeros [L, D]."""
@@ -59,13 +65,12 @@ class CpuEngine:
         self._check_state(state)
         logits = np.empty((len(ids_T) if every else 1, self.config.vocab_size), np.float32)
         for start in range(0, len(ids_T), CHUNK):
-            chunk = ids_T[start : start + CHUNK]
             wanted = logits[start : start + CHUNK] if every else logits[: start + CHUNK >= len(ids_T)]
             with self._lock:
-                self._model.forward(chunk, state, wanted)
+                self._model.forward(self._embed(ids_T[start : start + CHUNK]), state, wanted)
         return logits if every else logits[0]
 
-    def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
+    def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
         ids_T = np.asarray(ids)
         if ids_T.ndim != 1 or ids_T.size == 0:
             raise UsageError(f"ids of shape {list(ids_T.shape)} cannot be read", "give a list of at least one token id")
@@ -74,7 +79,7 @@ class CpuEngine:
         outside = ids_T[(ids_T < 0) | (ids_T >= self.config.vocab_size)]
         if outside.size:
             raise UsageError(f"token id {outside[0]} is not in the model", f"choose 0 to {self.config.vocab_size - 1}")
-        return ids_T.astype(np.int32)
+        return ids_T.astype(np.int64)
 
     def _check_state(self, state: FloatArray) -> None:
         shape = (self.config.num_hidden_layers, self.config.hidden_size)

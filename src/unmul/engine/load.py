@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from unmul.checkpoint import PackedCheckpoint
 from unmul.checkpoint.tensorfile import release_pages
@@ -13,10 +14,37 @@ from unmul.engine.base import FloatArray
 from unmul.engine.naive import forget_bounds
 from unmul.errors import CheckpointError
 
-__all__ = ["load_model", "projections"]
+__all__ = ["Embeddings", "load_model", "projections"]
 
-EMBEDDINGS = "model.embeddings.weight"
+_EMBEDDINGS = "model.embeddings.weight"
+_RESIDENT_ROWS = 32
 _REPACK = "the file is sound but its numbers are not: pack the latent checkpoint again"
+
+
+class Embeddings:
+    """The file's embedding table, read in place: tokens [T] -> float32 [T, D]."""
+
+    def __init__(self, packed: PackedCheckpoint) -> None:
+        self._table = packed.tensors[_EMBEDDINGS]
+        self._scales = _finite(packed, _EMBEDDINGS + "_scale") if packed.embeddings == "int8" else None
+        self._rows_read = 0
+
+    def __call__(self, ids_T: npt.NDArray[np.int64]) -> FloatArray:
+        x_TD = np.empty((len(ids_T), self._table.shape[1]), np.float32)
+        for start in range(0, len(ids_T), _RESIDENT_ROWS):
+            part = slice(start, start + _RESIDENT_ROWS)
+            x_TD[part] = self._table[ids_T[part]]
+            self._forget(len(x_TD[part]))
+        if self._scales is not None:
+            x_TD *= self._scales[ids_T][:, None]
+        return x_TD
+
+    def _forget(self, rows: int) -> None:
+        # The system maps far more around each row than the row: in time the whole table would stay in memory.
+        self._rows_read += rows
+        if self._rows_read >= _RESIDENT_ROWS:
+            release_pages(self._table)
+            self._rows_read = 0
 
 
 def load_model(packed: PackedCheckpoint, isa: str, threads: int) -> _native.Model:
@@ -41,15 +69,14 @@ def load_model(packed: PackedCheckpoint, isa: str, threads: int) -> _native.Mode
         model.set_vector(layer, "mlp_norm", _finite(packed, prefix + "mlp_norm.weight"))
         model.set_vector(layer, "bound", bound)
     model.set_vector(layers, "norm", _finite(packed, "model.norm.weight"))
-    if packed.embeddings == "int8":
-        model.set_int8_embeddings(packed.tensors[EMBEDDINGS], _finite(packed, EMBEDDINGS + "_scale"))
-    else:
-        model.set_bf16_embeddings(packed.tensors[EMBEDDINGS].view(np.uint16))
     return model
 
 
 def projections(packed: PackedCheckpoint) -> Iterator[tuple[int, str, str, slice]]:
-    """Layer, engine name, tensor name and rows of every projection; gate_proj is two, so that SwiGLU needs no barrier."""
+    """Layer, engine name, tensor name and rows of every projection.
+
+    gate_proj is held as two, gate and up, so that SwiGLU needs no barrier.
+    """
     hidden = packed.config.ffn_size
     for layer in range(packed.config.num_hidden_layers):
         prefix = f"model.layers.{layer}."
