@@ -17,7 +17,7 @@ from unmul.model import MatMulFreeLM
 from unmul.train.recipe import TrainPart
 from unmul.train.schedule import rate
 
-__all__ = ["Step", "make_optimizer", "steps"]
+__all__ = ["Step", "loss_of", "make_optimizer", "steps"]
 
 
 class Step(NamedTuple):

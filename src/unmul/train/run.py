@@ -22,7 +22,7 @@ from unmul.train.loop import Step, make_optimizer, steps
 from unmul.train.recipe import Recipe
 from unmul.train.validate import validate
 
-__all__ = ["Result", "run"]
+__all__ = ["Result", "Trainer", "run"]
 
 
 @dataclass(frozen=True, slots=True)
