@@ -2,8 +2,11 @@
 
 __all__ = [
     "BF16_LOGITS",
+    "ENGINE_LOGITS",
+    "EXPONENTIAL",
     "FLOAT32_SUMS",
     "GOLDEN",
+    "ROUNDING_MARGIN",
     "relative_l2",
 ]
 
@@ -14,6 +17,9 @@ import numpy as np
 GOLDEN = 1e-5  # against the published implementation on a GPU in float32: order of summation only
 FLOAT32_SUMS = 2e-6  # the same float32 arithmetic in another order of summation
 BF16_LOGITS = 0.1  # bfloat16 keeps 8 bits and moves 8-bit codes across their boundaries
+ENGINE_LOGITS = 1e-4  # native against NumPy where no int8 code moves: order of summation and exp
+EXPONENTIAL = 2e-7  # relative error of the native exp: a little over one unit of the last place
+ROUNDING_MARGIN = 5e-5  # of activations up to 127 in float32: so near to a half, either int8 code is right
 
 
 def relative_l2(found: Any, expected: Any) -> float:
