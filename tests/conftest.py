@@ -1,12 +1,19 @@
 """Fixtures of the whole suite: reference data beside the repository, checkpoints, poisoned memory."""
 
+import lzma
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from models import latent_folder
+from speakers import speaking_packed
 
 from unmul.checkpoint import pack
+
+# Before PyTorch is loaded: on matrices as small as here, threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -17,6 +24,16 @@ def shared() -> Path:
     folder = REPOSITORY.parent / "shared"
     if not (folder / "golden").is_dir():
         pytest.skip("no reference data: ../shared is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference model (latent) and vectors.safetensors, unpacked from tests/golden; read only."""
+    source, folder = REPOSITORY / "tests" / "golden", tmp_path_factory.mktemp("golden")
+    shutil.copyfile(source / "config.json", folder / "config.json")
+    for name in ("model.safetensors", "vectors.safetensors"):
+        (folder / name).write_bytes(lzma.decompress((source / f"{name}.xz").read_bytes()))
     return folder
 
 
@@ -32,6 +49,12 @@ def packed(latent: Path) -> Path:
     folder = latent.parent / "packed"
     pack(latent, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random packed checkpoint with a tokenizer; its latent one is <name>.latent beside it; read only."""
+    return speaking_packed(tmp_path_factory.mktemp("speaker") / "packed")
 
 
 @pytest.fixture

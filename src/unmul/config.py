@@ -99,6 +99,11 @@ class ModelConfig:
         return 256 * math.ceil(int(self.hidden_size * self.hidden_ratio * 2 / 3) / 256)
 
     @property
+    def begin_token_id(self) -> int | None:
+        """The token that every text begins after, in generation and evaluation: bos, or eos where there is none."""
+        return self.eos_token_id if self.bos_token_id is None else self.bos_token_id
+
+    @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of a latent checkpoint, in the published layout and order."""
         d, i, v, layers = self.hidden_size, self.ffn_size, self.vocab_size, self.num_hidden_layers

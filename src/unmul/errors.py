@@ -7,6 +7,7 @@ __all__ = [
     "EngineError",
     "MissingExtraError",
     "TokenizerError",
+    "TrainingError",
     "UnmulError",
     "UsageError",
 ]
@@ -44,6 +45,10 @@ class TokenizerError(UnmulError):
 
 class DataError(UnmulError):
     """Training or evaluation text cannot be used."""
+
+
+class TrainingError(UnmulError):
+    """A training run cannot go on; what was saved is sound."""
 
 
 class EngineError(UnmulError):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import TINY, latent_folder
-from tolerance import ENGINE_LOGITS, ROUNDING_MARGIN, relative_l2
+from tolerance import ENGINE_LOGITS, NEAR_TIE, relative_l2
 
 from unmul import ternary
 from unmul.checkpoint import PackedCheckpoint, pack
@@ -76,7 +76,7 @@ def assert_same_logits(folder: Path, ids: list[int]) -> None:
         error = relative_l2(mine.forward([token], before), twin.forward([token], state))
         margin = min(float(margins.min()) for margins in twin.margins)
         moved += error >= ENGINE_LOGITS
-        assert error < ENGINE_LOGITS or margin < ROUNDING_MARGIN, (
+        assert error < ENGINE_LOGITS or margin < NEAR_TIE, (
             f"{error:.1e} though no code was nearer than {margin:.1e}"
         )
     print(f"{moved} of {len(ids)} tokens moved, each with a code on a rounding boundary")

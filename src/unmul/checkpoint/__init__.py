@@ -2,12 +2,13 @@
 
 from unmul.checkpoint.folder import TOKENIZER, read_config
 from unmul.checkpoint.latent import read_latent, save_latent
-from unmul.checkpoint.packed import PackedCheckpoint, PackReport, is_packed, pack, unpack, write_packed
+from unmul.checkpoint.packed import PackedCheckpoint, PackReport, codes_are_fixed, is_packed, pack, unpack, write_packed
 
 __all__ = [
     "TOKENIZER",
     "PackReport",
     "PackedCheckpoint",
+    "codes_are_fixed",
     "is_packed",
     "pack",
     "read_config",

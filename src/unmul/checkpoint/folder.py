@@ -33,9 +33,10 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 GENERATION = "generation_config.json"
 
-# Files beside the weights that describe the text, not the numbers: they travel with every conversion.
+# Files beside the weights that describe the text and the making, not the numbers: they travel with every conversion.
 COMPANIONS = (
     TOKENIZER, GENERATION, "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "chat_template.jinja",
+    "training.json",
 )  # fmt: skip
 
 Raw = dict[str, Any]

@@ -27,7 +27,7 @@ from unmul.checkpoint.folder import (
     read_config,
     write_config,
 )
-from unmul.checkpoint.latent import TERNARY_FLAG, read_latent, save_latent
+from unmul.checkpoint.latent import TERNARY_FLAG, latent_codes_are_final, read_latent, save_latent
 from unmul.checkpoint.tensorfile import BF16, Array, TensorSpec, write_tensors
 from unmul.config import ModelConfig
 from unmul.errors import CheckpointError
@@ -37,6 +37,7 @@ __all__ = [
     "FORMAT_VERSION",
     "PackReport",
     "PackedCheckpoint",
+    "codes_are_fixed",
     "is_packed",
     "pack",
     "packed_specs",
@@ -106,6 +107,12 @@ class PackedCheckpoint:
 def is_packed(folder: Path) -> bool:
     """Whether a folder holds a packed checkpoint."""
     return "quantization_config" in read_config(folder)[1]
+
+
+def codes_are_fixed(folder: Path) -> bool:
+    """Whether a folder's projections are ternary already, packed or unpacked, and must not be ternarised again."""
+    raw = read_config(folder)[1]
+    return "quantization_config" in raw or latent_codes_are_final(raw)
 
 
 def packed_specs(config: ModelConfig, embeddings: str = "int8") -> dict[str, TensorSpec]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from unmul.config import ModelConfig
 from unmul.model.bitlinear import BitLinear
@@ -37,6 +38,7 @@ class Backbone(nn.Module):
             Block(config.hidden_size, config.ffn_size, config.rms_norm_eps) for _ in range(config.num_hidden_layers)
         )
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.gradient_checkpointing = False  # in training: keep only each layer's input, compute the rest again
 
     def forward(
         self, ids_BT: torch.Tensor, state_LBD: torch.Tensor, mask_BT: torch.Tensor | None = None
@@ -45,11 +47,16 @@ class Backbone(nn.Module):
         hidden = [self.embeddings(ids_BT)]
         states = []
         for layer, state_BD, bound_D in zip(self.layers, state_LBD, self.forget_bounds(), strict=True):
-            x_BTD, state_BD = layer(hidden[-1], state_BD, bound_D, mask_BT)
+            x_BTD, state_BD = self._run(layer, hidden[-1], state_BD, bound_D, mask_BT)
             hidden.append(x_BTD)
             states.append(state_BD)
         normed = self.norm(hidden[-1])
         return normed, torch.stack(states), (*hidden[:-1], normed)
+
+    def _run(self, layer: nn.Module, *inputs: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.gradient_checkpointing and self.training:
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
     def forget_bounds(self) -> list[torch.Tensor | None]:
         """Lower bound of the forget gate for each layer: cumsum(softmax) minus its first row, so 0 at the bottom."""
@@ -57,6 +64,11 @@ class Backbone(nn.Module):
             return [None] * self.config.num_hidden_layers
         shares_LD = self.lower_bounds.float().softmax(0)
         return list((shares_LD.cumsum(0) - shares_LD[0]).unbind(0))
+
+    def new_state(self, batch: int) -> torch.Tensor:
+        """The state before the first token: zeros [L, B, D] in float32."""
+        shape = (self.config.num_hidden_layers, batch, self.config.hidden_size)
+        return torch.zeros(shape, device=self.embeddings.weight.device)
 
 
 class MatMulFreeLM(nn.Module):
@@ -71,16 +83,11 @@ class MatMulFreeLM(nn.Module):
     def forward(
         self, ids_BT: torch.Tensor, state_LBD: torch.Tensor | None = None, mask_BT: torch.Tensor | None = None
     ) -> Output:
-        """Shapes: ids [B, T] int64; state from new_state or an earlier output; mask [B, T], 1 for real tokens."""
+        """Shapes: ids [B, T] int64; state from model.new_state or an earlier output; mask [B, T], 1 for real tokens."""
         if state_LBD is None:
-            state_LBD = self.new_state(ids_BT.shape[0])
+            state_LBD = self.model.new_state(ids_BT.shape[0])
         normed_BTD, state_LBD, hidden = self.model(ids_BT, state_LBD, mask_BT)
         return Output(self.lm_head(normed_BTD), state_LBD, hidden)
-
-    def new_state(self, batch: int) -> torch.Tensor:
-        """The state before the first token: zeros [L, B, D] in float32."""
-        shape = (self.config.num_hidden_layers, batch, self.config.hidden_size)
-        return torch.zeros(shape, device=self.model.embeddings.weight.device)
 
 
 @torch.no_grad()
@@ -89,9 +96,9 @@ def initialise(model: MatMulFreeLM, generator: torch.Generator | None = None) ->
     std = model.config.initializer_range
     for name, parameter in model.named_parameters():
         if name.endswith("norm.weight"):
-            parameter.fill_(1)
+            nn.init.ones_(parameter)
         elif name.endswith("lower_bounds"):
-            parameter.zero_()
+            nn.init.zeros_(parameter)
         elif ".attn." in name:
             nn.init.xavier_uniform_(parameter, gain=2**-2.5, generator=generator)
         else:

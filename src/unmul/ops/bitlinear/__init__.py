@@ -1,5 +1,16 @@
 """RMSNorm, 8-bit quantisation and the ternary product: for latent weights (training) and for fixed codes."""
 
-from unmul.ops.bitlinear.naive import bitlinear, ternary_linear
+from __future__ import annotations
+
+import torch
+
+from unmul.ops.bitlinear import mixed, naive
+from unmul.ops.bitlinear.naive import ternary_linear
 
 __all__ = ["bitlinear", "ternary_linear"]
+
+
+def bitlinear(x: torch.Tensor, gain: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """naive.bitlinear in float32; under autocast its twin with bf16 products."""
+    implementation = mixed if torch.is_autocast_enabled(x.device.type) else naive
+    return implementation.bitlinear(x, gain, weight, eps)

@@ -25,8 +25,8 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, f_BTD: torch.Tensor, i_BTD: torch.Tensor, h0_BD: torch.Tensor) -> torch.Tensor:
         h_BTD = torch.empty_like(i_BTD)
         h_BD = h0_BD
-        for t in range(i_BTD.shape[1]):
-            h_BD = torch.addcmul(i_BTD[:, t], f_BTD[:, t], h_BD, out=h_BTD[:, t])
+        for f_BD, i_BD, out_BD in zip(f_BTD.unbind(1), i_BTD.unbind(1), h_BTD.unbind(1), strict=True):
+            h_BD = torch.addcmul(i_BD, f_BD, h_BD, out=out_BD)
         ctx.save_for_backward(f_BTD, h_BTD, h0_BD)
         return h_BTD
 
@@ -35,8 +35,12 @@ class _Scan(torch.autograd.Function):
         f_BTD, h_BTD, h0_BD = ctx.saved_tensors
         grad_i_BTD = torch.empty_like(f_BTD)
         carry_BD = torch.zeros_like(h0_BD)
-        for t in reversed(range(f_BTD.shape[1])):
-            torch.add(grad_BTD[:, t], carry_BD, out=grad_i_BTD[:, t])
-            carry_BD = f_BTD[:, t] * grad_i_BTD[:, t]
-        previous_BTD = torch.cat([h0_BD[:, None], h_BTD[:, :-1]], 1)
-        return grad_i_BTD * previous_BTD, grad_i_BTD, carry_BD
+        later_BD = carry_BD  # the forget gate of the step after, none after the last
+        steps = zip(f_BTD.unbind(1), grad_BTD.unbind(1), grad_i_BTD.unbind(1), strict=True)
+        for f_BD, grad_BD, out_BD in reversed(list(steps)):
+            carry_BD = torch.addcmul(grad_BD, later_BD, carry_BD, out=out_BD)
+            later_BD = f_BD
+        grad_f_BTD = torch.empty_like(f_BTD)
+        torch.mul(grad_i_BTD[:, 1:], h_BTD[:, :-1], out=grad_f_BTD[:, 1:])
+        torch.mul(carry_BD, h0_BD, out=grad_f_BTD[:, 0])
+        return grad_f_BTD, grad_i_BTD, later_BD * carry_BD

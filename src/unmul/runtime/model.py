@@ -1,0 +1,168 @@
+"""unmul.load and what it returns: generate text, ask for logits, keep and carry the state."""
+
+# T tokens, V vocabulary, L layers, D width
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from unmul.checkpoint import read_config
+from unmul.config import ModelConfig
+from unmul.engine import open_engine
+from unmul.engine.base import Engine, FloatArray
+from unmul.engine.sampler import Sampler, SamplingParams
+from unmul.errors import CheckpointError, UsageError
+from unmul.runtime.state import check_state, read_state, write_state
+from unmul.runtime.text import TextStream, encode, folder_tokenizer
+
+__all__ = ["DEFAULT_MODEL", "Generation", "Model", "load"]
+
+DEFAULT_MODEL = Path(__file__).parent.parent / "assets" / "default"
+
+
+def load(path: str | Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Model:
+    """Load a packed folder, or the embedded model.
+
+    Args:
+        path: the folder that `unmul pack` wrote; None is the model that comes with unmul.
+        device: "cpu".
+        threads: None takes one for each core.
+
+    Raises:
+        CheckpointError: the folder is not there, damaged or not packed.
+    """
+    if path is None and not DEFAULT_MODEL.is_dir():
+        raise CheckpointError("this installation has no embedded model", "give the folder of a packed model")
+    folder = Path(path or DEFAULT_MODEL)
+    return Model(folder, open_engine(folder, device=device, threads=threads))
+
+
+@dataclass(slots=True)
+class Generation:
+    """What one call of generate read and wrote, and the seconds that the engine took for it."""
+
+    prompt_ids: list[int]
+    new_ids: list[int] = field(default_factory=list)
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        """Prompt tokens read a second."""
+        return len(self.prompt_ids) / self.prefill_s if self.prefill_s else 0.0
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """New tokens sampled and read a second."""
+        return len(self.new_ids) / self.decode_s if self.decode_s else 0.0
+
+
+class Model:
+    """A loaded model and the state of one conversation with it."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self.folder = folder
+        self.last = Generation([])
+        self._engine = engine
+        self._state = engine.new_state()
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self._engine.config
+
+    @property
+    def backend(self) -> str:
+        """What runs, for people: "cpu avx512vnni, 2 threads"."""
+        return self._engine.backend
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weight files on disk."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the folder, read when text first needs it; TokenizerError where there is none."""
+        return folder_tokenizer(self.folder, self.config)
+
+    @property
+    def state(self) -> FloatArray:
+        """A copy of the state [L, D]: all that the model remembers of the text so far."""
+        return self._state.copy()
+
+    @state.setter
+    def state(self, state: FloatArray) -> None:
+        self._state = check_state(state, self._engine.new_state()).copy()
+
+    def save_state(self, path: str | Path) -> None:
+        """Write the state to a file."""
+        write_state(Path(path), self._state, self._fingerprint())
+
+    def load_state(self, path: str | Path) -> None:
+        """Go on from a state that save_state of the same model wrote."""
+        self._state = read_state(Path(path), self._state, self._fingerprint())
+
+    def logits(self, ids: Sequence[int]) -> FloatArray:
+        """Logits [T, V] in float32 after each of T token ids, read from an empty state; the kept state stays."""
+        return self._engine.forward(ids, self._engine.new_state(), every=True)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 128,
+        sampling: SamplingParams = SamplingParams(),  # noqa: B008 - frozen
+        stop: str | Sequence[str] = (),
+        resume: bool = False,
+    ) -> Iterator[str]:
+        """Go on with the prompt; yields pieces of text as they become certain, up to the end token.
+
+        Args:
+            stop: strings that end the text; they are not part of it.
+            resume: keep the state of the text so far; else the prompt begins a new one.
+
+        Raises:
+            UsageError: the prompt is empty, or a number or stop string makes no sense.
+            TokenizerError: the folder has no tokenizer.
+        """
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if not prompt:
+            raise UsageError("the prompt is empty", "give at least one character to go on from")
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens {max_new_tokens} is not a count", "choose 1 or more")
+        if "" in stops:
+            raise UsageError("a stop string is empty", "leave it out")
+        ids = encode(self.tokenizer, prompt, begin=None if resume else self.config.begin_token_id)
+        if not resume:
+            self._state = self._engine.new_state()
+        self.last = Generation(ids)
+        return self._stream(self.last, Sampler(sampling), max_new_tokens, stops)
+
+    def _stream(self, run: Generation, sampler: Sampler, count: int, stop: Sequence[str]) -> Iterator[str]:
+        text = TextStream(self.tokenizer, run.prompt_ids, stop)
+        start = time.perf_counter()
+        logits = self._engine.forward(run.prompt_ids, self._state)
+        run.prefill_s = time.perf_counter() - start
+        while len(run.new_ids) < count and not text.stopped:
+            start = time.perf_counter()
+            token = sampler.sample(logits)
+            if token == self.config.eos_token_id:
+                break
+            logits = self._engine.forward([token], self._state)
+            run.decode_s += time.perf_counter() - start
+            run.new_ids.append(token)
+            if piece := text.push(token):
+                yield piece
+        if rest := text.finish():
+            yield rest
+
+    def _fingerprint(self) -> str:
+        """The checksum of the weights, as packing wrote it."""
+        return str(read_config(self.folder)[1]["quantization_config"]["checksum"])

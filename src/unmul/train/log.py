@@ -1,0 +1,102 @@
+"""What a run says: log.jsonl with one object a step, and a progress bar on a terminal or plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unmul.files import write_text
+
+__all__ = ["Log"]
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Log:
+    """Opened for a run that has `done` steps behind it; lines of a longer, lost future are cut from the file.
+
+    Args:
+        path: the JSONL file.
+        steps: of the whole run.
+        tokens_per_step: to count tokens.
+        lines: plain lines instead of a bar, whatever stderr is.
+    """
+
+    def __init__(self, path: Path, *, done: int, steps: int, tokens_per_step: int, lines: bool = False) -> None:
+        self._done, self._steps, self._tokens_per_step = done, steps, tokens_per_step
+        self._start, self._spoken = time.monotonic(), 0.0
+        self._seconds_before = _cut(path, done)
+        self._file = path.open("a", encoding="utf-8")
+        self._bar = None if lines or not sys.stderr.isatty() else _bar()
+        self._task = self._bar.add_task("training", total=steps, completed=done, figures="") if self._bar else None
+
+    def __enter__(self) -> Log:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        self._file.close()
+
+    def step(self, done: int, figures: Mapping[str, float]) -> None:
+        """Record one step; `loss` among the figures is shown."""
+        seconds = time.monotonic() - self._start
+        self.record(done, {**figures, "tokens_per_s": self.tokens_per_s(done)})
+        shown = f"loss {figures['loss']:.3f}  {self.tokens_per_s(done):,.0f} tokens/s"
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done, figures=shown)
+        elif seconds - self._spoken >= SECONDS_BETWEEN_LINES or done == self._steps:
+            self._spoken = seconds
+            left = seconds / (done - self._done) * (self._steps - done)
+            self.say(f"step {done}/{self._steps}  {shown}  {left:.0f} s left")
+
+    def record(self, done: int, figures: Mapping[str, float]) -> None:
+        """Append one object to the file: step, tokens seen, seconds of training over all resumptions, figures."""
+        seconds = self._seconds_before + time.monotonic() - self._start
+        line = {"step": done, "tokens": done * self._tokens_per_step, "seconds": round(seconds, 3), **figures}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def say(self, line: str) -> None:
+        """A line for the reader, above the bar where there is one."""
+        if self._bar:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def tokens_per_s(self, done: int) -> float:
+        """Mean speed since this process began training, validation included."""
+        return (done - self._done) * self._tokens_per_step / max(time.monotonic() - self._start, 1e-9)
+
+
+def _bar() -> Progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _cut(path: Path, done: int) -> float:
+    """Drop the lines after step `done`; returns the seconds of the last one that stays."""
+    if not path.exists():
+        return 0.0
+    kept = [line for line in map(_parse, path.read_text("utf-8").splitlines()) if line and line["step"] <= done]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return float(kept[-1]["seconds"]) if kept else 0.0
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(line))
+    except ValueError:  # the machine stopped within this line
+        return None

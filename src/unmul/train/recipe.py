@@ -1,0 +1,229 @@
+"""Recipes: a TOML file with [model], [data] and [train], read into frozen dataclasses; anything unknown is refused."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from unmul.config import ModelConfig
+from unmul.data import Source
+from unmul.errors import ConfigError, DataError
+
+__all__ = ["DataPart", "Recipe", "TrainPart", "load_recipe"]
+
+# What the tokenizer and the batches decide: not for the recipe's [model].
+DERIVED = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings"}
+DTYPES = ("bf16", "fp32")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataPart:
+    """[data]: text and vocabulary; paths are relative to the recipe file, or to the caller's folder in --set.
+
+    Args:
+        text: training files, plain or compressed; a line `<|endoftext|>` separates documents.
+        validation: files that training never sees, or the share of the documents of text to keep apart.
+        vocab_size: entries of the byte-level vocabulary that is learned from text.
+        tokenizer: an existing tokenizer.json instead.
+        shards: folder of the token files; `shards` in the run's folder when left out.
+    """
+
+    text: tuple[Path, ...]
+    validation: tuple[Path, ...] | float = 0.01
+    vocab_size: int = 4096
+    tokenizer: Path | None = None
+    shards: Path | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.validation, float):
+            _require("data.validation", self.validation, 0 < self.validation < 1, "a share between 0 and 1, or files")
+        _require("data.text", self.text, len(self.text) > 0, "at least one file")
+
+    @property
+    def source(self) -> Source:
+        """What the token shards are made of; refuses files that are not there."""
+        held_out = self.validation if isinstance(self.validation, tuple) else ()
+        for field, paths in (("text", self.text), ("validation", held_out)):
+            for path in paths:
+                if not path.is_file():
+                    own = "--set data.text=FILE --set data.validation=0.01"
+                    raise DataError(f"data.{field} {path} does not exist", f"train on a text of your own: {own}")
+        return Source(text=self.text, validation=self.validation, vocab_size=self.vocab_size, tokenizer=self.tokenizer)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainPart:
+    """[train]: the optimisation. Steps count optimizer updates; shares are of all steps.
+
+    Args:
+        batch: windows a micro-batch. accumulate: micro-batches an update. context: tokens a window.
+        lr: the highest learning rate. warmup: share of steps that rises to it. floor: share of it at the cosine's end.
+        second_stage: share of steps after which the rate is halved; 1 never halves.
+        weight_decay: of projections only; gains, bounds and embeddings have none.
+        clip: largest norm of the gradient.
+        keep: how many checkpoints to keep.
+    """
+
+    steps: int
+    batch: int = 16
+    accumulate: int = 1
+    context: int = 256
+    lr: float = 4e-3
+    warmup: float = 0.05
+    floor: float = 0.1
+    second_stage: float = 0.5
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    dtype: str = "bf16"
+    seed: int = 1
+    validate_every: int = 200
+    checkpoint_every: int = 200
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "context", "validate_every", "checkpoint_every", "keep"):
+            _require(f"train.{name}", getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
+        for name in ("lr", "clip"):
+            _require(f"train.{name}", getattr(self, name), 0 < getattr(self, name) < math.inf, "a number above 0")
+        for name in ("warmup", "floor", "second_stage"):
+            _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
+        for name in ("beta1", "beta2"):
+            _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
+        _require("train.weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or a number above")
+        _require("train.seed", self.seed, self.seed >= 0, "a whole number of at least 0")
+        _require("train.dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimizer update learns from."""
+        return self.batch * self.accumulate * self.context
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything that decides a run. The shape's vocabulary and token ids come from the tokenizer."""
+
+    name: str
+    model: Mapping[str, Any]
+    data: DataPart
+    train: TrainPart
+
+    def model_config(self, vocab_size: int, end: int) -> ModelConfig:
+        """The model's shape for a vocabulary whose end token begins and ends every document."""
+        return ModelConfig(
+            **self.model,
+            vocab_size=vocab_size,
+            bos_token_id=end,
+            eos_token_id=end,
+            max_position_embeddings=self.train.context,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for logs and checkpoints."""
+        return _plain({"name": self.name, "model": dict(self.model), "data": asdict(self.data)} | _train(self.train))
+
+
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe file, with overrides such as "train.lr=0.01" (values as in TOML; bare words are strings)."""
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"recipe {path} does not exist", "give a TOML file, as in recipes/") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"recipe {path} cannot be read as TOML ({error})", "see docs/train.md") from None
+    for name in raw:
+        _require_known(name, ("model", "data", "train"), "section")
+    parts = {name: _resolved(name, dict(_table(raw, name)), path.parent) for name in ("model", "data", "train")}
+    for override in overrides:
+        section, key, value = _override(override)
+        parts[section][key] = _resolved(section, {key: value}, Path())[key]
+    model = _typed(ModelConfig, "model", parts["model"], exclude=DERIVED)
+    data = DataPart(**_typed(DataPart, "data", parts["data"]))
+    return Recipe(name=path.stem, model=model, data=data, train=TrainPart(**_typed(TrainPart, "train", parts["train"])))
+
+
+def _train(train: TrainPart) -> dict[str, Any]:
+    return {"train": asdict(train)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = raw.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"recipe entry {name} = {table!r} is not a section", f"write [{name}]")
+    return table
+
+
+def _override(text: str) -> tuple[str, str, Any]:
+    key, equals, value = text.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot:
+        raise ConfigError(f"--set {text!r} is not an assignment", "write it as --set train.lr=0.01")
+    _require_known(section, ("model", "data", "train"), "section")
+    try:
+        return section, name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return section, name, value
+
+
+def _resolved(section: str, table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths of [data] become absolute; a single file may stand for a list of one."""
+    if section != "data":
+        return table
+    for key in ("text", "validation", "tokenizer", "shards"):
+        value = table.get(key)
+        if key in ("text", "validation") and isinstance(value, str):
+            value = [value]
+        if isinstance(value, list):
+            table[key] = tuple((folder / str(item)).resolve() for item in value)
+        elif isinstance(value, str):
+            table[key] = (folder / value).resolve()
+    return table
+
+
+def _typed(kind: type, section: str, table: Mapping[str, Any], exclude: Iterable[str] = ()) -> dict[str, Any]:
+    """The table with whole numbers widened to float where the field is one; wrong names and types are refused."""
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name not in set(exclude)}
+    for name in table:
+        _require_known(name, tuple(hints), f"key in [{section}]:")
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in table:
+            raise ConfigError(f"{section}.{field.name} is missing", "add it to the recipe, or give it with --set")
+    return {name: _value(f"{section}.{name}", value, hints[name]) for name, value in table.items()}
+
+
+def _value(field: str, value: Any, hint: Any) -> Any:
+    kinds = getattr(hint, "__args__", ()) if not isinstance(hint, type) else (hint,)
+    origins = tuple(getattr(kind, "__origin__", kind) for kind in (kinds if hint != tuple[Path, ...] else (tuple,)))
+    if float in origins and isinstance(value, int) and not isinstance(value, bool) and int not in origins:
+        return float(value)
+    fits = isinstance(value, origins) and (not isinstance(value, bool) or bool in origins)
+    _require(field, value, fits, " or ".join(kind.__name__ for kind in origins if kind is not type(None)))
+    return value
+
+
+def _require_known(name: str, known: tuple[str, ...], what: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        raise ConfigError(
+            f"unknown {what} {name!r}", f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
+        )
+
+
+def _require(field: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{field} {value!r} cannot be used", f"expected {expected}")

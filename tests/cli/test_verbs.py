@@ -1,0 +1,167 @@
+"""What run, eval, pack, info and doctor answer, as text and as one JSON document."""
+
+import json
+import lzma
+import math
+import re
+
+import pytest
+from speakers import SPEAKER, run_unmul, speaking_latent
+
+import unmul
+from unmul import SamplingParams, machine
+from unmul.checkpoint.packed import packed_specs
+from unmul.cli.app import main
+from unmul.cli.doctor import checks
+from unmul.cli.output import megabytes, rows
+from unmul.cli.progress import Progress
+
+RUN_KEYS = {"text", "prompt_ids", "new_ids", "prefill_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes"}
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("Once upon a time.\n<|endoftext|>\nThe sun rose: déjà vu.\n", "utf-8")
+    return path
+
+
+def answer(capsys, *words):
+    """The JSON document of a verb."""
+    assert main([*map(str, words), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return json.loads(captured.out)
+
+
+def test_run_json_has_exactly_the_promised_keys(capsys, speaker):
+    found = answer(capsys, "run", speaker, "-p", "Once", "-n", 7, "--temp", 0)
+    assert found.keys() == RUN_KEYS | {"backend"}
+    model = unmul.load(speaker)
+    assert found["text"] == "".join(model.generate("Once", max_new_tokens=7, sampling=SamplingParams(temperature=0)))
+    assert (found["prompt_ids"], found["new_ids"]) == (model.last.prompt_ids, model.last.new_ids)
+    assert min(found[key] for key in ("prefill_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_bytes")) > 0
+
+
+def test_run_writes_text_to_stdout_and_figures_to_stderr(speaker):
+    done = run_unmul("run", speaker, "-p", "The", "-n", "9", "--seed", "1")
+    again = run_unmul("run", speaker, "--seed=1", "--new=9", "-t1", input="The\n")
+    assert (done.returncode, done.stdout) == (0, again.stdout)
+    assert re.fullmatch(
+        r"prompt \d tokens at [\d,]+/s \| text 9 tokens at [\d,]+/s \| model [\d.]+ kB \| state 512 B"
+        r" \| peak memory [\d.]+ MB \| cpu \w+, \d+ threads?\n",
+        done.stderr,
+    )
+
+
+def test_eval_counts_text_and_not_the_separating_line(capsys, speaker, text_file):
+    found = answer(capsys, "eval", speaker, "--text", text_file)
+    assert sorted(found) == ["bits_per_byte", "bytes", "perplexity", "tokens"]
+    assert found["bytes"] == len("Once upon a time.\nThe sun rose: déjà vu.\n".encode())
+    assert found["perplexity"] == pytest.approx(2 ** (found["bits_per_byte"] * found["bytes"] / found["tokens"]))
+    assert 0 < found["bits_per_byte"] < math.inf
+
+
+def test_eval_of_a_latent_folder_runs_in_torch_and_agrees(capsys, speaker, text_file):
+    packed = answer(capsys, "eval", speaker, "--text", text_file)
+    latent = answer(capsys, "eval", speaker.with_name("packed.latent"), "--text", text_file)
+    assert latent["tokens"] == packed["tokens"]
+    assert latent["bits_per_byte"] == pytest.approx(packed["bits_per_byte"], rel=5e-3)
+
+
+def test_eval_reads_compressed_text_and_stops_at_the_limit(capsys, speaker, text_file):
+    packed = text_file.with_suffix(".txt.xz")
+    packed.write_bytes(lzma.compress(text_file.read_bytes()))
+    assert answer(capsys, "eval", speaker, "--text", packed) == answer(capsys, "eval", speaker, "--text", text_file)
+    assert answer(capsys, "eval", speaker, "--text", packed, "--limit", 1)["bytes"] == 18
+
+
+def test_eval_shows_its_figures(capsys, speaker, text_file):
+    assert main(["eval", str(speaker), "--text", str(text_file)]) == 0
+    assert re.match(r"bits per byte  \d\.\d{4}\nperplexity     [\d.]+ per token\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("embeddings", ["int8", "bf16"])
+def test_pack_says_what_it_saved_and_what_comes_next(capsys, tmp_path, embeddings):
+    latent, packed = speaking_latent(tmp_path / "latent"), tmp_path / "packed"
+    found = answer(capsys, "pack", latent, packed, "--embeddings", embeddings)
+    assert found["bytes_before"] == 4 * SPEAKER.parameters
+    assert found["bytes_after"] == (packed / "model.safetensors").stat().st_size
+    assert 1.6 < found["bits_per_weight"] < 1.7
+    assert main(["pack", str(latent), str(packed)]) == 0
+    captured = capsys.readouterr()
+    assert "bits each" in captured.out
+    assert captured.err == f'next: unmul run {packed} -p "Once upon a time"\n'
+
+
+def test_info_counts_the_file_by_kind(capsys, speaker):
+    found = answer(capsys, "info", speaker)
+    assert found["kind"] == "packed"
+    assert found["parameters"] == SPEAKER.parameters
+    assert found["bytes"]["total"] == sum(found["bytes"][kind] for kind in ("ternary", "embeddings", "other"))
+    assert found["bytes"]["total"] == sum(spec.nbytes for spec in packed_specs(SPEAKER).values())
+    assert found["state_bytes"] == unmul.load(speaker).state.nbytes
+    assert found["tokenizer_entries"] == 300
+
+
+def test_info_of_a_latent_folder_without_tokenizer(capsys, latent):
+    found = answer(capsys, "info", latent)
+    assert (found["kind"], found["bits_per_weight"], found["tokenizer_entries"]) == ("latent", 32, None)
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters"), [("370m", 374_108_160), ("1.3b", 1_364_779_008), ("2.7B", 2_702_357_504)]
+)
+def test_info_of_a_preset_is_what_packing_it_would_give(capsys, preset, parameters):
+    found = answer(capsys, "info", preset)
+    assert (found["kind"], found["parameters"]) == ("preset", parameters)
+    assert 1.6 <= found["bits_per_weight"] < 1.61
+    assert main(["info", preset]) == 0
+    assert f"{parameters:,}" in capsys.readouterr().out
+
+
+def test_doctor_gives_a_remedy_for_all_that_is_missing(capsys):
+    found = answer(capsys, "doctor")["checks"]
+    names = [check["name"] for check in found]
+    assert {"python", "processor", "memory", "engine", "model", "gpu", "torch", "energy"} <= set(names)
+    assert all(check["ok"] or check["remedy"] for check in found)
+    assert main(["doctor"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(found)
+
+
+def test_doctor_names_the_kernels_that_run(monkeypatch, speaker):
+    monkeypatch.setattr("unmul.runtime.model.DEFAULT_MODEL", speaker)
+    found = {check.name: check for check in checks()}
+    isa = unmul.load().backend.split()[1].rstrip(",")
+    assert found["engine"].found.startswith(f"native {isa},")
+    assert found["model"].ok
+
+
+def test_doctor_says_which_meter_cannot_be_read(monkeypatch, tmp_path):
+    meter = tmp_path / "intel-rapl:0"
+    meter.mkdir()
+    monkeypatch.setattr(machine, "POWERCAP", tmp_path)
+    (meter / "energy_uj").write_text("1")
+    for readable, ok in ((True, True), (False, False)):
+        monkeypatch.setattr(machine.os, "access", lambda path, mode, readable=readable: readable)
+        energy = list(checks())[-1]
+        assert energy.ok is ok
+        assert str(meter) in energy.found
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("unmul.cli.progress.LINE_EVERY_S", 0)
+    with Progress("eval", 200) as progress:
+        progress.update(50, "1.5 bits per byte")
+    assert capsys.readouterr().err == "eval 25%, 1.5 bits per byte\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(812, "812 B"), (41_200, "41.2 kB"), (3_100_000, "3.1 MB"), (1_364_779_008, "1.36 GB")]
+)
+def test_bytes_are_counted_in_powers_of_ten(count, text):
+    assert megabytes(count) == text
+
+
+def test_rows_are_aligned():
+    assert rows([("a", "1"), ("long", "2")]) == "a     1\nlong  2"

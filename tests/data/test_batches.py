@@ -1,0 +1,54 @@
+"""data.batches: batch k is the same in every run, an epoch reads every window once."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from unmul.data import Batches
+from unmul.errors import DataError
+
+
+def numbered(*lengths):
+    """Shards whose tokens count up through all of them."""
+    cuts = np.cumsum([0, *lengths])
+    return [np.arange(a, b, dtype=np.uint16) for a, b in pairwise(cuts)]
+
+
+@pytest.mark.parametrize(("lengths", "context"), [((100,), 7), ((65, 33, 8), 8), ((9,), 8), ((1000, 1, 10), 31)])
+def test_rows_are_contiguous_windows_that_stay_within_their_shard(lengths, context):
+    shards = numbered(*lengths)
+    batches = Batches(shards, batch=1, context=context, seed=1)
+    for index in range(3 * batches.per_epoch):
+        (row,) = batches[index]
+        assert (np.diff(row) == 1).all()
+        assert len(row) == context + 1
+        assert any(shard[0] <= row[0] and row[-1] <= shard[-1] for shard in shards)
+
+
+def test_an_epoch_reads_every_window_once_and_the_next_in_another_order():
+    batches = Batches(numbered(1000), batch=3, context=10, seed=1)
+    epochs = [[batches[e * batches.per_epoch + k] for k in range(batches.per_epoch)] for e in range(2)]
+    for epoch in epochs:
+        targets = np.concatenate(epoch)[:, 1:].ravel()
+        assert len(set(targets.tolist())) == len(targets) == batches.per_epoch * 30
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_batch_k_depends_on_seed_and_k_only():
+    shards = numbered(1000, 500)
+    one, two = (Batches(shards, batch=4, context=16, seed=5) for _ in range(2))
+    expected = [one[k] for k in range(60)]
+    assert all(np.array_equal(two[k], expected[k]) for k in (59, 0, 31, 7))
+    assert not np.array_equal(Batches(shards, batch=4, context=16, seed=6)[0], expected[0])
+
+
+def test_the_cuts_between_windows_move_from_epoch_to_epoch():
+    batches = Batches(numbered(1000), batch=1, context=50, seed=3)
+    phases = {int(batches[epoch * batches.per_epoch][0, 0]) % 50 for epoch in range(20)}
+    assert len(phases) > 5
+
+
+def test_too_little_text_for_one_batch_is_refused_with_numbers():
+    with pytest.raises(DataError, match=r"gives 3 windows of 10 tokens, train\.batch asks for 4"):
+        Batches(numbered(40), batch=4, context=10, seed=1)

@@ -1,0 +1,187 @@
+"""train.run end to end: loss falls, checkpoints pack and speak, a stopped run goes on to the same bits."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from unmul.checkpoint import PackedCheckpoint, pack, read_latent
+from unmul.data.tokenizer import load_tokenizer
+from unmul.engine.naive import NaiveEngine
+from unmul.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
+from unmul.evaluate import Document, measure
+from unmul.train import load_recipe, loop, run
+
+UNMUL = "import sys; from unmul.cli.app import main; sys.exit(main())"
+
+
+def start(recipe_file, out, *more):
+    command = [sys.executable, "-c", UNMUL, "train", str(recipe_file), "--out", str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def losses(out):
+    lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def wait_for_steps(process, out, count):
+    while process.poll() is None:
+        if (out / "log.jsonl").exists() and (out / "log.jsonl").read_text().count("loss") >= count:
+            return
+        time.sleep(0.005)
+    raise AssertionError(process.communicate())
+
+
+@pytest.fixture(scope="module")
+def straight(straight_recipe):
+    """A run without interruption: its folder, recipe and result."""
+    recipe, out = load_recipe(straight_recipe), straight_recipe.parent / "out"
+    return out, recipe, run(recipe, out=out, lines=True)
+
+
+def test_loss_falls_and_the_log_tells_every_step(straight):
+    out, _, result = straight
+    found = losses(out)
+    assert sorted(found) == list(range(1, 61))
+    assert found[60] == result.final_loss < 0.8 * found[1]
+    assert (result.steps, result.tokens) == (60, 60 * 64)
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    measured = {line["step"]: line["validation_bits_per_byte"] for line in lines if "validation_bits_per_byte" in line}
+    assert sorted(measured) == [20, 40, 60]
+    assert measured[60] == result.bits_per_byte < measured[20]
+
+
+def test_the_last_checkpoints_are_kept_and_tell_how_they_were_made(straight):
+    out, recipe, result = straight
+    assert sorted(folder.name for folder in out.glob("step-*")) == ["step-0000055", "step-0000060"]
+    card = json.loads((result.checkpoint / "training.json").read_text())
+    assert card["steps"] == 60
+    assert card["recipe"] == json.loads(json.dumps(recipe.to_dict()))
+    assert read_latent(result.checkpoint)[0].vocab_size == 300
+    assert not list(out.glob(".*"))
+
+
+def test_a_checkpoint_packs_speaks_and_measures_like_the_model_in_training(straight, tmp_path):
+    _, recipe, result = straight
+    pack(result.checkpoint, tmp_path / "packed", embeddings="bf16")
+    engine = NaiveEngine(PackedCheckpoint.open(tmp_path / "packed"))
+    tokenizer = load_tokenizer(tmp_path / "packed" / "tokenizer.json")
+    assert (tmp_path / "packed" / "training.json").exists()
+    ids, state = tokenizer.encode("the little").ids, engine.new_state()
+    for _ in range(8):
+        ids.append(int(engine.forward(ids[-1:] if state.any() else ids, state).argmax()))
+    assert len(tokenizer.decode(ids)) > len("the little")
+    documents = [Document(tokenizer.encode(text).ids, len(text)) for text in recipe.data.source.validation_documents()]
+    *_, total = measure(engine, documents, 0)
+    assert total.bits_per_byte == pytest.approx(result.bits_per_byte, rel=0.01)  # bf16 embeddings and gains
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_run_that_was_stopped_resumes_to_the_same_bits(straight, recipe_file, tmp_path, number):
+    out = tmp_path / "out"
+    process = start(recipe_file, out)
+    wait_for_steps(process, out, 7)
+    process.send_signal(number)
+    _, said = process.communicate()
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + number
+        assert f"unmul train {recipe_file} --out {out} --resume" in said
+    assert len(losses(out)) < 60
+    process = start(recipe_file, out, "--resume", "--json")
+    answer, said = process.communicate()
+    assert process.returncode == 0, said
+    document = json.loads(answer)
+    assert (document["steps"], document["tokens"]) == (60, 3840)
+    assert losses(out) == losses(straight[0])
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (out / "step-0000060" / name).read_bytes() == (straight[0] / "step-0000060" / name).read_bytes(), name
+
+
+def test_a_run_is_not_overwritten_and_not_continued_as_another(straight, tmp_path):
+    out, recipe, _ = straight
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(recipe, out=out, lines=True)
+    other = replace(recipe, train=replace(recipe.train, lr=0.02))
+    with pytest.raises(ConfigError, match=r"train\.lr is 0\.02, but .*step-0000060 was trained with 0\.01"):
+        run(other, out=out, resume=True, lines=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(straight):
+    out, recipe, result = straight
+    before = (out / "log.jsonl").read_bytes()
+    again = run(recipe, out=out, resume=True, lines=True)
+    assert (again.steps, again.checkpoint, again.final_loss) == (60, result.checkpoint, None)
+    assert (out / "log.jsonl").read_bytes() == before
+
+
+def test_a_changed_text_is_not_resumed(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["train.steps=2"])
+    run(recipe, out=tmp_path / "out", lines=True)
+    with (tmp_path / "text.txt").open("a") as handle:
+        handle.write("\n<|endoftext|>\nMore.")
+    with pytest.raises(ConfigError, match="other text"):
+        run(recipe, out=tmp_path / "out", resume=True, lines=True)
+
+
+def test_a_damaged_checkpoint_is_not_resumed(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["train.steps=2"])
+    result = run(recipe, out=tmp_path / "out", lines=True)
+    (result.checkpoint / "optimizer.pt").write_bytes(b"not an optimizer")
+    with pytest.raises(CheckpointError, match="cannot be resumed from"):
+        run(recipe, out=tmp_path / "out", resume=True, lines=True)
+
+
+def test_a_step_gone_wrong_leaves_the_last_checkpoint_alone(recipe_file, tmp_path, monkeypatch):
+    recipe = load_recipe(recipe_file, ["train.steps=9"])
+    true_loss, calls = loop.loss_of, []
+
+    def breaks_at_seven(model, tokens, train):
+        calls.append(tokens)
+        return true_loss(model, tokens, train) * (float("nan") if len(calls) == 7 else 1)
+
+    monkeypatch.setattr(loop, "loss_of", breaks_at_seven)
+    with pytest.raises(TrainingError, match=r"step 7 has loss nan .*\(batches 6 to 6\)"):
+        run(recipe, out=tmp_path / "out", lines=True)
+    assert [folder.name for folder in (tmp_path / "out").glob("step-*")] == ["step-0000005"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["data.vocab_size=60000"], "too large for the text"),
+        (["train.batch=5000"], r"train\.batch asks for 5000"),
+        (["data.validation=1e-9"], "leaves no validation text"),
+    ],
+)
+def test_text_that_does_not_suffice_is_refused(recipe_file, tmp_path, overrides, problem):
+    with pytest.raises(DataError, match=problem):
+        run(load_recipe(recipe_file, overrides), out=tmp_path / "out", lines=True)
+
+
+def test_a_file_in_the_way_of_the_output_is_one_clear_line(recipe_file, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    process = start(recipe_file, tmp_path / "out")
+    _, said = process.communicate()
+    assert process.returncode == 2
+    assert said.count("\n") == 1
+    assert said.startswith("error: ")
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
+def test_a_full_disk_leaves_no_half_checkpoint(recipe_file, tmp_path):
+    limited = ["prlimit", "--fsize=60000", sys.executable, "-c", UNMUL]  # room for shards, not for weights
+    command = [*limited, "train", str(recipe_file), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert not list((tmp_path / "out").glob("*step-*"))
