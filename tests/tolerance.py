@@ -3,6 +3,8 @@
 __all__ = [
     "BF16_LOGITS",
     "BF16_PRODUCTS",
+    "ENGINE_LOGITS",
+    "EXPONENTIAL",
     "FLOAT32_SUMS",
     "GOLDEN",
     "GOLDEN_LOSSES",
@@ -20,6 +22,8 @@ BF16_PRODUCTS = 2e-2  # exact operands, but the result and the gradients are rou
 GOLDEN_LOSSES = 1e-6  # relative, float32: order of summation only
 BF16_LOGITS = 0.2  # bfloat16 keeps 8 bits: the published code's own distance between bf16 and float32 is 0.138
 NEAR_TIE = 2e-4  # of n*s, up to 127 = 2^7 in float32: some tens of its last bits from a half
+ENGINE_LOGITS = 1e-4  # native against NumPy where no int8 code moves: order of summation and exp
+EXPONENTIAL = 2e-7  # relative error of the native exp: a little over one unit of the last place
 
 
 def relative_l2(found: Any, expected: Any) -> float:

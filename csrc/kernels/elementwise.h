@@ -1,9 +1,9 @@
 // Everything between two products: the contract is in kernels.h. Included as lanes.h is, right after it.
 
 float inverse_rms(const float* x, int padded_size, int size, float eps) {
-    F16 squares = fill(0);
-    for (int k = 0; k < padded_size; k += kLanes) squares = squares + load(x + k) * load(x + k);
-    return 1.0f / __builtin_sqrtf(sum(squares) / float(size) + eps);
+    D16 squares = {};
+    for (int k = 0; k < padded_size; k += kLanes) add_squares(squares, x + k);
+    return 1.0f / __builtin_sqrtf(float(sum(squares) / size) + eps);
 }
 
 float normalise(const float* x, float factor, const float* gain, int padded_size, float* out) {
@@ -17,7 +17,8 @@ float normalise(const float* x, float factor, const float* gain, int padded_size
 }
 
 Quantised quantise(const float* n, float largest_magnitude, int padded_size, int8_t* q) {
-    const float scale = 127.0f / (largest_magnitude > kSmallestMaximum ? largest_magnitude : kSmallestMaximum);
+    // Two roundings, as the definition has them; NaN goes through, so that damage is seen in the logits.
+    const float scale = 127.0f * (1.0f / (largest_magnitude < kSmallestMaximum ? kSmallestMaximum : largest_magnitude));
     Ints total[kRegisters] = {};
     for (int k = 0; k < padded_size; k += kLanes) {
         const F16 rounded = load(n + k) * fill(scale) + fill(kRounder);

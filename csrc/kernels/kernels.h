@@ -48,13 +48,13 @@ struct Kernels {
     // out[t, n] = sum over k of q[t, k] C[n, k], exactly, for the rows of panels [first, last).
     void (*product)(const Matrix&, const Activations&, int tokens, Range panels, int32_t* out, int stride);
 
-    // 1 / sqrt(mean of x^2 over `size` values + eps); x is padded with zeros.
+    // 1 / sqrt(mean of x^2 over `size` values + eps), the mean in float64; x is padded with zeros.
     float (*inverse_rms)(const float* x, int padded_size, int size, float eps);
 
-    // out = x * factor * gain; returns the largest |out|. out may be x.
+    // out = x * factor * gain; returns the largest |out|, NaN if there is one. out may be x.
     float (*normalise)(const float* x, float factor, const float* gain, int padded_size, float* out);
 
-    // q = rint(n * s), s = 127 / max(largest, 1e-5), halves to even.
+    // q = rint(n * s), s = 127 * (1 / max(largest, 1e-5)), halves to even.
     Quantised (*quantise)(const float* n, float largest, int padded_size, int8_t* q);
 
     void (*recur)(const Recurrence&);

@@ -5,6 +5,8 @@
 // Compiled with -ffp-contract=off: a fused multiply-add on one machine only would change bits.
 
 typedef float Floats __attribute__((vector_size(4 * UNMUL_WIDTH), may_alias));
+typedef float HalfFloats __attribute__((vector_size(2 * UNMUL_WIDTH), may_alias));
+typedef double Doubles __attribute__((vector_size(4 * UNMUL_WIDTH)));
 typedef int32_t Ints __attribute__((vector_size(4 * UNMUL_WIDTH), may_alias));
 typedef int8_t Bytes __attribute__((vector_size(UNMUL_WIDTH), may_alias));
 
@@ -66,10 +68,11 @@ UNMUL_INLINE F16 operator/(F16 a, F16 b) {
     return map(a, b, [](Floats x, Floats y) __attribute__((always_inline)) { return x / y; });
 }
 
+// The larger of a >= 0 and |b|. Without signs, floats order as their bits do, and NaN comes after all.
 UNMUL_INLINE F16 larger_magnitude(F16 a, F16 b) {
     return map(a, b, [](Floats x, Floats y) __attribute__((always_inline)) {
-        const Floats magnitude = (Floats)((Ints)y & 0x7fffffff);
-        return magnitude > x ? magnitude : x;
+        const Ints magnitude = (Ints)y & 0x7fffffff;
+        return (Floats)(magnitude > (Ints)x ? magnitude : (Ints)x);
     });
 }
 
@@ -101,18 +104,31 @@ UNMUL_INLINE F16 sigmoid(F16 x) { return fill(1) / (fill(1) + exponential(fill(0
 
 UNMUL_INLINE F16 silu(F16 x) { return x / (fill(1) + exponential(fill(0) - x)); }
 
-UNMUL_INLINE float sum(F16 value) {
-    alignas(64) float lane[kLanes];
-    store(lane, value);
+// Sums of squares in float64: rounded once, so that the order of summation does not show.
+struct D16 {
+    Doubles part[2 * kRegisters];
+};
+
+UNMUL_INLINE void add_squares(D16& total, const float* from) {
+    for (int r = 0; r < 2 * kRegisters; ++r) {
+        const Doubles x = __builtin_convertvector(reinterpret_cast<const HalfFloats*>(from)[r], Doubles);
+        total.part[r] += x * x;
+    }
+}
+
+UNMUL_INLINE double sum(const D16& value) {
+    alignas(64) double lane[kLanes];
+    __builtin_memcpy(lane, value.part, sizeof lane);
     for (int width = kLanes / 2; width > 0; width /= 2)
         for (int k = 0; k < width; ++k) lane[k] += lane[k + width];
     return lane[0];
 }
 
+// The largest of 16 values >= 0, NaN if there is one.
 UNMUL_INLINE float largest(F16 value) {
     alignas(64) float lane[kLanes];
     store(lane, value);
     float result = lane[0];
-    for (float x : lane) result = x > result ? x : result;
+    for (float x : lane) result = x <= result || result != result ? result : x;
     return result;
 }

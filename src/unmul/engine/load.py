@@ -17,7 +17,7 @@ from unmul.errors import CheckpointError
 __all__ = ["Embeddings", "load_model", "projections"]
 
 _EMBEDDINGS = "model.embeddings.weight"
-_RESIDENT_ROWS = 32
+_RESIDENT_ROWS = 4  # of the embedding table
 _REPACK = "the file is sound but its numbers are not: pack the latent checkpoint again"
 
 
@@ -40,7 +40,7 @@ class Embeddings:
         return x_TD
 
     def _forget(self, rows: int) -> None:
-        # The system maps far more around each row than the row: in time the whole table would stay in memory.
+        # The system maps up to 2 MiB around each row that is read: soon the whole table would stay in memory.
         self._rows_read += rows
         if self._rows_read >= _RESIDENT_ROWS:
             release_pages(self._table)

@@ -78,8 +78,12 @@ def forget_bounds(packed: PackedCheckpoint) -> FloatArray:
 
 
 def rms_norm(x: FloatArray, gain: FloatArray, eps: np.float32) -> FloatArray:
-    """x / sqrt(mean(x^2) + eps) * gain over the last dimension."""
-    return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + eps) * gain
+    """x * rsqrt(mean(x^2) + eps) * gain over the last dimension.
+
+    The mean is summed in float64 and rounded once, so that native engines get the same bits in their order.
+    """
+    mean: FloatArray = np.square(x, dtype=np.float64).mean(-1, keepdims=True).astype(np.float32)
+    return x * (1 / np.sqrt(mean + eps)) * gain
 
 
 def sigmoid(x: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""From logits to the next token. The native sampler and its plain twin choose exactly the same token.
+"""From logits to the next token. The native sampler and its plain twin, naive_sample, choose exactly the same token.
 
 The rule, in this order, with tokens ranked by falling logit and equal logits by rising id:
 1. temperature 0 takes the first of the rank;
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unmul.engine import _native
 from unmul.engine.base import FloatArray
 from unmul.errors import EngineError, UsageError
 
@@ -69,13 +70,18 @@ class Sampler:
 
     def sample(self, logits: FloatArray) -> int:
         """The next token id. Shape: logits [V] float32. Raises EngineError for NaN or infinite logits."""
-        uniform = 0.0 if self.params.temperature == 0 else self._random.uniform()
-        return naive_sample(logits, self.params, uniform)
+        p = self.params
+        uniform = 0.0 if p.temperature == 0 else self._random.uniform()
+        token = _native.sample(logits, p.temperature, min(p.top_k, len(logits)), p.top_p, uniform)
+        if token < 0:
+            raise _damaged()
+        return token
 
 
 def naive_sample(logits: FloatArray, params: SamplingParams, uniform: float) -> int:
     """The rule above in plain Python. Shape: logits [V]; uniform in [0, 1)."""
-    _require_finite(logits)
+    if not np.isfinite(logits).all():
+        raise _damaged()
     rank = np.lexsort((np.arange(len(logits)), -logits.astype(np.float64))).tolist()
     if params.temperature == 0:
         return int(rank[0])
@@ -114,9 +120,8 @@ def _total(weight: dict[int, float], tokens: list[int]) -> float:
     return mass
 
 
-def _require_finite(logits: FloatArray) -> None:
-    if not np.isfinite(logits).all():
-        raise EngineError("the logits hold NaN or infinity", "the weights or the state are damaged: load them again")
+def _damaged() -> EngineError:
+    return EngineError("the logits hold NaN or infinity", "the weights or the state are damaged: load them again")
 
 
 def _is_number(value: object) -> bool:

@@ -1,0 +1,75 @@
+"""unmul bench: how fast a packed model runs on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from unmul.cli.output import emit, megabytes, note, rows
+from unmul.config import preset as preset_config
+from unmul.engine.bench import BenchReport, measure, write_random
+from unmul.errors import UsageError
+
+__all__ = ["bench"]
+
+
+def bench(
+    model: Path | None = None,
+    /,
+    *,
+    preset: str | None = None,
+    threads: int | None = None,
+    prompt: int = 512,
+    new: int = 128,
+    json: bool = False,
+) -> None:
+    """Measure prefill and decode speed, bandwidth and peak memory.
+
+    Args:
+        model: a packed checkpoint folder.
+        preset: instead of a folder, the shape of a published model (370m, 1.3b, 2.7b) filled with random weights.
+        threads: by default one per physical core.
+        prompt: tokens read at once.
+        new: tokens read one by one after the prompt.
+        json: write one JSON document instead of text.
+    """
+    if (model is None) == (preset is None):
+        raise UsageError("bench needs either a model or a preset", "give a packed folder, or --preset 1.3b")
+    with _folder(model, preset) as folder:
+        report = measure(folder, threads=threads, prompt=prompt, new=new)
+    if json:
+        emit({"model": preset or str(model), **asdict(report)})
+    else:
+        print(rows(_lines(report)))
+
+
+@contextmanager
+def _folder(model: Path | None, preset: str | None) -> Iterator[Path]:
+    if model is not None:
+        yield model
+        return
+    config = preset_config(preset or "")
+    with tempfile.TemporaryDirectory(prefix="unmul-bench-") as temporary:
+        note(f"writing random weights in the shape of {preset}")
+        write_random(Path(temporary) / "model", config)
+        yield Path(temporary) / "model"
+
+
+def _lines(report: BenchReport) -> list[tuple[str, str]]:
+    memory = "not measured on this system" if report.peak_rss_bytes is None else megabytes(report.peak_rss_bytes)
+    return [
+        ("backend", report.backend),
+        ("prefill", _rate(report.prefill_tokens_per_s, report.prefill_spread, report.prompt_tokens)),
+        ("decode", _rate(report.decode_tokens_per_s, report.decode_spread, report.new_tokens)),
+        ("weights", f"{megabytes(report.weight_bytes)} in memory, {megabytes(report.file_bytes)} on disk"),
+        ("bandwidth", f"{report.bandwidth_GBs:.1f} GB/s in decode"),
+        ("peak memory", memory),
+        ("energy", f"not measured: {report.joules_reason}"),
+    ]
+
+
+def _rate(rate: float, spread: list[float], tokens: int) -> str:
+    return f"{rate:.1f} tokens/s over {tokens} tokens (median; {spread[0]:.1f} to {spread[1]:.1f})"

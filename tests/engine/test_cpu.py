@@ -1,0 +1,222 @@
+"""The native engine against its NumPy twin, and against itself: steps, chunks, threads, instruction sets."""
+
+# L layers, T tokens, D width, V vocabulary
+
+import os
+import resource
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import TINY, latent_folder
+from tolerance import ENGINE_LOGITS, NEAR_TIE, relative_l2
+
+from unmul import ternary
+from unmul.checkpoint import PackedCheckpoint, pack
+from unmul.config import ModelConfig
+from unmul.engine import _native, open_engine
+from unmul.engine.cpu import CHUNK, CpuEngine
+from unmul.engine.machine import ISA_VARIABLE
+from unmul.engine.naive import BITLINEAR_EPS, NaiveEngine, rms_norm
+from unmul.errors import CheckpointError, EngineError, UsageError
+
+ISAS = _native.instruction_sets()
+CONFIGS = [
+    TINY,
+    ModelConfig(vocab_size=17, hidden_size=1, intermediate_size=3, num_hidden_layers=1, use_lower_bound=False),
+    ModelConfig(vocab_size=300, hidden_size=160, intermediate_size=416, num_hidden_layers=4),
+]
+
+
+def name_of(config: ModelConfig) -> str:
+    return f"V{config.vocab_size}-D{config.hidden_size}-I{config.ffn_size}-L{config.num_hidden_layers}"
+
+
+def packed_folder(folder: Path, config: ModelConfig, embeddings: str = "int8") -> Path:
+    pack(latent_folder(folder / "latent", config), folder / "packed", embeddings=embeddings)
+    return folder / "packed"
+
+
+def tokens(count: int, vocabulary: int, seed: int = 0) -> list[int]:
+    return np.random.default_rng(seed).integers(0, vocabulary, count).tolist()
+
+
+@pytest.fixture(scope="module")
+def engine(packed: Path) -> CpuEngine:
+    return CpuEngine(PackedCheckpoint.open(packed))
+
+
+class WatchfulEngine(NaiveEngine):
+    """The twin, which also notes how near each token's activations came to a rounding boundary of their int8 code."""
+
+    def __init__(self, packed: PackedCheckpoint) -> None:
+        super().__init__(packed)
+        self.margins: list[np.ndarray] = []
+
+    def linear(self, name: str, x: np.ndarray) -> np.ndarray:
+        normed = rms_norm(x, self._packed.dense(name + ".norm.weight"), BITLINEAR_EPS)
+        scaled = normed * ternary.quantise(normed)[1]
+        self.margins.append(np.abs(np.abs(scaled - np.floor(scaled)) - 0.5).min(-1))
+        return super().linear(name, x)
+
+
+def assert_same_logits(folder: Path, ids: list[int]) -> None:
+    """Token by token from the twin's state: logits within tolerance, but where an int8 code sat on a boundary.
+
+    There the two roundings may part by one unit; such tokens are counted, and none other may differ.
+    """
+    packed = PackedCheckpoint.open(folder)
+    mine, twin = CpuEngine(packed), WatchfulEngine(packed)
+    state, moved = twin.new_state(), 0
+    for token in ids:
+        before, twin.margins = state.copy(), []
+        error = relative_l2(mine.forward([token], before), twin.forward([token], state))
+        margin = min(float(margins.min()) for margins in twin.margins)
+        moved += error >= ENGINE_LOGITS
+        assert error < ENGINE_LOGITS or margin < NEAR_TIE, (
+            f"{error:.1e} though no code was nearer than {margin:.1e}"
+        )
+    print(f"{moved} of {len(ids)} tokens moved, each with a code on a rounding boundary")
+    assert moved <= len(ids) // 10
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+@pytest.mark.parametrize("embeddings", ["int8", "bf16"])
+def test_logits_equal_the_twins(config: ModelConfig, embeddings: str, tmp_path: Path) -> None:
+    assert_same_logits(packed_folder(tmp_path, config, embeddings), tokens(40, config.vocab_size))
+
+
+def test_logits_equal_the_twins_on_the_reference_model(shared: Path, tmp_path: Path) -> None:
+    pack(shared / "golden" / "tiny", tmp_path / "packed")
+    assert_same_logits(tmp_path / "packed", tokens(64, 512))
+
+
+def test_greedy_continuation_equals_the_twins_on_the_reference_model(shared: Path, tmp_path: Path) -> None:
+    pack(shared / "golden" / "tiny", tmp_path / "packed")
+    packed = PackedCheckpoint.open(tmp_path / "packed")
+    written = []
+    for engine in (CpuEngine(packed), NaiveEngine(packed)):
+        state, new = engine.new_state(), [3]
+        for _ in range(24):
+            new.append(int(np.argmax(engine.forward(new[-1:], state))))
+        written.append(new)
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("prompt", [1, 2, 9, 40])
+def test_prefill_then_steps_equal_one_pass(engine: CpuEngine, prompt: int) -> None:
+    ids = tokens(41, TINY.vocab_size)
+    whole_state, state = engine.new_state(), engine.new_state()
+    whole = engine.forward(ids, whole_state, every=True)
+    parts = [engine.forward(ids[:prompt], state)] + [engine.forward([token], state) for token in ids[prompt:]]
+    assert (np.stack(parts) == whole[prompt - 1 :]).all()
+    assert (state == whole_state).all()
+
+
+@pytest.mark.parametrize("length", [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 37])
+def test_long_prompts_in_chunks_equal_single_steps(engine: CpuEngine, length: int) -> None:
+    ids = tokens(length, TINY.vocab_size)
+    state, steps = engine.new_state(), engine.new_state()
+    every = engine.forward(ids, state, every=True)
+    single = np.stack([engine.forward([token], steps) for token in ids])
+    assert (every == single).all()
+    assert (engine.forward(ids, engine.new_state()) == single[-1]).all()
+    assert (state == steps).all()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_threads_and_instruction_sets_change_no_bit(
+    config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = PackedCheckpoint.open(packed_folder(tmp_path, config))
+    ids = tokens(21, config.vocab_size)
+    found = set()
+    for isa in ISAS:
+        monkeypatch.setenv(ISA_VARIABLE, isa)
+        for threads in (1, 2, 3):
+            engine = CpuEngine(packed, threads=threads)
+            assert engine.backend == f"cpu {isa}, {threads} thread{'s' if threads > 1 else ''}"
+            state = engine.new_state()
+            every = engine.forward(ids, state, every=True)
+            found.add((every.tobytes(), state.tobytes(), engine.forward(ids[:1], state).tobytes()))
+    assert len(found) == 1
+
+
+def test_state_copied_and_restored_branches_a_text(engine: CpuEngine) -> None:
+    state = engine.new_state()
+    engine.forward(tokens(12, TINY.vocab_size), state)
+    saved = state.copy()
+    first = engine.forward([5, 6, 7], state)
+    engine.forward([8, 9], state)
+    assert (engine.forward([5, 6, 7], saved) == first).all()
+
+
+def test_two_python_threads_may_share_an_engine(engine: CpuEngine) -> None:
+    jobs = [tokens(30, TINY.vocab_size, seed) for seed in range(8)]
+    alone = [engine.forward(ids, engine.new_state()) for ids in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda ids: engine.forward(ids, engine.new_state()), jobs))
+    assert all((a == b).all() for a, b in zip(alone, together, strict=True))
+
+
+def test_memory_does_not_grow_with_the_length_of_the_text(engine: CpuEngine) -> None:
+    state = engine.new_state()
+    engine.forward(tokens(2 * CHUNK, TINY.vocab_size), state)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    engine.forward(tokens(20_000, TINY.vocab_size), state)
+    for token in tokens(2_000, TINY.vocab_size):
+        engine.forward([token], state)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kib < 4096
+
+
+@pytest.mark.parametrize(
+    ("ids", "problem"),
+    [
+        ([], "ids of shape"),
+        ([[1, 2]], "ids of shape"),
+        ([1.5], "ids of type float64"),
+        ([-1], "token id -1"),
+        ([TINY.vocab_size], f"token id {TINY.vocab_size}"),
+        ([2**40], f"token id {2**40}"),
+    ],
+)
+def test_ids_that_are_no_tokens_are_refused(engine: CpuEngine, ids: list, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        engine.forward(ids, engine.new_state())
+
+
+def test_states_of_another_shape_or_type_are_refused(engine: CpuEngine) -> None:
+    state = engine.new_state()
+    frozen = state.copy()
+    frozen.flags.writeable = False
+    for wrong in (state[:1], state.astype(np.float64), state.ravel(), None, frozen, np.asfortranarray(state)):
+        with pytest.raises(UsageError, match="state is"):
+            engine.forward([1], wrong)
+
+
+def test_open_engine_refuses_what_it_cannot_serve(packed: Path, latent: Path) -> None:
+    with pytest.raises(UsageError, match="device 'tpu' has no engine: choose cpu"):
+        open_engine(packed, device="tpu")
+    with pytest.raises(UsageError, match="threads 0 cannot be used"):
+        open_engine(packed, threads=0)
+    with pytest.raises(CheckpointError, match=r"is not packed: unmul pack .* PACKED"):
+        open_engine(latent)
+
+
+def test_unknown_instruction_set_is_refused_by_name(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ISA_VARIABLE, "mmx")
+    with pytest.raises(EngineError, match=f"UNMUL_ISA=mmx cannot run here: choose one of {', '.join(ISAS)}"):
+        open_engine(packed)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_forced_instruction_set_runs_in_a_process_of_its_own(packed: Path, isa: str) -> None:
+    code = "import sys, pathlib, unmul.engine as e; print(e.open_engine(pathlib.Path(sys.argv[1])).backend)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(packed)], env={**os.environ, ISA_VARIABLE: isa}, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(f"cpu {isa}, "), done.stderr

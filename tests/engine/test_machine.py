@@ -1,0 +1,37 @@
+"""The choice of instruction set and of threads."""
+
+import os
+
+import pytest
+
+from unmul.engine import _native
+from unmul.engine.machine import ISA_VARIABLE, choose_isa, choose_threads, physical_cores
+from unmul.errors import UsageError
+
+
+def test_fastest_instruction_set_is_chosen_unless_one_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ISA_VARIABLE, raising=False)
+    assert choose_isa() == _native.instruction_sets()[-1]
+    monkeypatch.setenv(ISA_VARIABLE, "scalar")
+    assert choose_isa() == "scalar"
+
+
+def test_threads_default_to_the_physical_cores_of_the_process() -> None:
+    assert choose_threads(None) == physical_cores()
+    assert 1 <= physical_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to cores")
+def test_a_process_bound_to_one_core_gets_one_thread() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert physical_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, 100_000])
+def test_thread_counts_out_of_range_are_refused(threads: object) -> None:
+    with pytest.raises(UsageError, match=r"threads .* cannot be used"):
+        choose_threads(threads)
