@@ -136,12 +136,15 @@ def test_targets_that_are_not_ours_are_left_alone(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/diary.txt").write_text("dear diary")
     (tmp_path / "file").write_text("mine")
+    run = speaking_latent(tmp_path / "run")
+    (run / "optimizer.pt").write_text("a week of training")
     refused("notes exists and is not a checkpoint", "pack", latent, tmp_path / "notes")
     refused("file exists and is not a checkpoint", "pack", latent, tmp_path / "file")
+    refused("run also holds optimizer.pt, which would be lost", "pack", latent, run)
     refused("would replace its own source", "pack", latent, latent)
     refused("cannot be written", "pack", latent, tmp_path / "file/packed")
     assert (tmp_path / "notes/diary.txt").read_text() == "dear diary"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "latent", "notes"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "latent", "notes", "run"]
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path):

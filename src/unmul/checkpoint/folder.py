@@ -114,7 +114,10 @@ def _refuse(folder: Path, what: str, names: Iterable[str]) -> None:
 
 
 def check_target(folder: Path, source: Path | None = None) -> None:
-    """Refuse to write over the source, or over anything but an empty folder or an older checkpoint."""
+    """Refuse to write over anything but an empty folder or an older checkpoint.
+
+    With a source, a conversion writes: it may not replace that, nor a folder with files that no conversion writes.
+    """
     if source is not None and folder.resolve() == source.resolve():
         raise CheckpointError(f"{folder} would replace its own source", "choose another folder")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -123,6 +126,10 @@ def check_target(folder: Path, source: Path | None = None) -> None:
         read_config(folder)
     except UnmulError:
         raise CheckpointError(f"{folder} exists and is not a checkpoint", "choose another folder") from None
+    names = sorted(path.name for path in folder.iterdir() if path.suffix != ".safetensors")
+    foreign = [name for name in names if name not in (CONFIG, INDEX, *COMPANIONS)]
+    if source is not None and foreign:
+        raise CheckpointError(f"{folder} also holds {foreign[0]}, which would be lost", "choose another folder")
 
 
 def copy_companions(source: Path, target: Path) -> None:
