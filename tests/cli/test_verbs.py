@@ -54,6 +54,29 @@ def test_run_writes_text_to_stdout_and_figures_to_stderr(speaker):
     )
 
 
+def test_ctrl_c_stops_an_answer_and_not_the_session(monkeypatch, capsys, speaker):
+    lines = iter(["Once", "upon"])
+    prompts = []
+
+    def generate(model, prompt, *, resume, **options):
+        prompts.append((prompt, resume))
+        yield "half an"
+        raise KeyboardInterrupt
+
+    def ask(sign):
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", ask)
+    monkeypatch.setattr(unmul.Model, "generate", generate)
+    assert main(["run", str(speaker)]) == 0
+    assert prompts == [("Once", False), ("\nupon", True)]
+    assert capsys.readouterr().out == "half an\nhalf an\n\n"
+
+
 def test_eval_counts_text_and_not_the_separating_line(capsys, speaker, text_file):
     found = answer(capsys, "eval", speaker, "--text", text_file)
     assert sorted(found) == ["bits_per_byte", "bytes", "perplexity", "tokens"]
@@ -107,6 +130,14 @@ def test_info_counts_the_file_by_kind(capsys, speaker):
 def test_info_of_a_latent_folder_without_tokenizer(capsys, latent):
     found = answer(capsys, "info", latent)
     assert (found["kind"], found["bits_per_weight"], found["tokenizer_entries"]) == ("latent", 32, None)
+
+
+def test_info_tells_how_a_folder_was_trained(capsys, tmp_path):
+    latent = speaking_latent(tmp_path / "latent")
+    (latent / "training.json").write_text('{"steps": 1200, "tokens": 4915200}')
+    assert answer(capsys, "info", latent)["training"]["steps"] == 1200
+    assert main(["info", str(latent)]) == 0
+    assert "1,200 steps, 4,915,200 tokens" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unmul.checkpoint import TOKENIZER, PackedCheckpoint, is_packed, read_latent
+from unmul.checkpoint.folder import read_json
 from unmul.checkpoint.packed import packed_specs
 from unmul.checkpoint.tensorfile import TensorSpec
 from unmul.cli.output import emit, megabytes, rows
@@ -45,12 +46,13 @@ def _folder(folder: Path) -> dict[str, Any]:
         config, tensors, _ = read_latent(folder)
         kind = "latent"
     specs = {name: TensorSpec(array.dtype, array.shape) for name, array in tensors.items()}
-    return _describe(kind, config, specs, _vocabulary(folder, config))
+    found = _describe(kind, config, specs, _vocabulary(folder, config))
+    return {**found, "training": _training(folder)}
 
 
 def _preset(name: str) -> dict[str, Any]:
     config = preset(name)
-    return _describe("preset", config, packed_specs(config), None)
+    return {**_describe("preset", config, packed_specs(config), None), "training": None}
 
 
 def _describe(
@@ -78,6 +80,12 @@ def _purpose(name: str, config: ModelConfig) -> str:
     return "embeddings" if base == "model.embeddings.weight" else "other"
 
 
+def _training(folder: Path) -> dict[str, Any] | None:
+    """What training wrote beside the weights, where they have not been packed since."""
+    path = folder / "training.json"
+    return read_json(path) if path.is_file() else None
+
+
 def _vocabulary(folder: Path, config: ModelConfig) -> int | None:
     from unmul.runtime import folder_tokenizer
 
@@ -88,7 +96,7 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     shape, size = found["shape"], found["bytes"]
     stored = "as packed" if found["kind"] == "preset" else "on disk"
     entries = found["tokenizer_entries"]
-    return [
+    lines = [
         ("kind", found["kind"]),
         ("layers", str(shape["num_hidden_layers"])),
         ("width", f"{shape['hidden_size']}, {shape['intermediate_size']} in the channel mixer"),
@@ -100,3 +108,6 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("  other", megabytes(size["other"])),
         ("state", f"{megabytes(found['state_bytes'])}, whatever the length of the text"),
     ]
+    if found["training"]:
+        lines.append(("trained", f"{found['training']['steps']:,} steps, {found['training']['tokens']:,} tokens"))
+    return lines
