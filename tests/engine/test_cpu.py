@@ -76,9 +76,7 @@ def assert_same_logits(folder: Path, ids: list[int]) -> None:
         error = relative_l2(mine.forward([token], before), twin.forward([token], state))
         margin = min(float(margins.min()) for margins in twin.margins)
         moved += error >= ENGINE_LOGITS
-        assert error < ENGINE_LOGITS or margin < NEAR_TIE, (
-            f"{error:.1e} though no code was nearer than {margin:.1e}"
-        )
+        assert error < ENGINE_LOGITS or margin < NEAR_TIE, f"{error:.1e} though no code was nearer than {margin:.1e}"
     print(f"{moved} of {len(ids)} tokens moved, each with a code on a rounding boundary")
     assert moved <= len(ids) // 10
 

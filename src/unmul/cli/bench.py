@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from unmul.cli.output import emit, megabytes, note, rows
 from unmul.config import preset as preset_config
@@ -21,7 +24,7 @@ def bench(
     /,
     *,
     preset: str | None = None,
-    threads: int | None = None,
+    threads: Annotated[int | None, Parameter(name=("--threads", "-t"))] = None,
     prompt: int = 512,
     new: int = 128,
     json: bool = False,
@@ -31,7 +34,7 @@ def bench(
     Args:
         model: a packed checkpoint folder.
         preset: instead of a folder, the shape of a published model (370m, 1.3b, 2.7b) filled with random weights.
-        threads: by default one per physical core.
+        threads: one for each core when left out.
         prompt: tokens read at once.
         new: tokens read one by one after the prompt.
         json: write one JSON document instead of text.
