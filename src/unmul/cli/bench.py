@@ -34,7 +34,7 @@ def bench(
     Args:
         model: a packed checkpoint folder.
         preset: instead of a folder, the shape of a published model (370m, 1.3b, 2.7b) filled with random weights.
-        threads: by default one per physical core.
+        threads: one for each core when left out.
         prompt: tokens read at once.
         new: tokens read one by one after the prompt.
         json: write one JSON document instead of text.

@@ -1,0 +1,51 @@
+"""unmul bench: figures for people, one document for programs, and clear refusals."""
+
+import json
+
+import pytest
+
+from unmul.cli import bench as verb
+from unmul.cli.app import main
+from unmul.config import PRESETS, ModelConfig
+
+
+def test_json_is_one_document_with_the_promised_fields(packed, capsys):
+    assert main(["bench", str(packed), "-t", "1", "--prompt", "3", "--new", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    promised = {
+        "prefill_tokens_per_s", "decode_tokens_per_s", "prefill_spread", "decode_spread", "weight_bytes",
+        "bandwidth_GBs", "peak_rss_bytes", "joules_per_token", "joules_reason", "backend", "threads",
+    }  # fmt: skip
+    assert promised <= report.keys()
+    assert report["model"] == str(packed)
+    assert report["threads"] == 1
+
+
+def test_text_names_speed_memory_and_what_was_not_measured(packed, capsys):
+    assert main(["bench", str(packed), "--prompt", "3", "--new", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "tokens/s over 3 tokens (median;" in text
+    assert "not measured:" in text
+
+
+def test_preset_is_written_loaded_and_removed(capsys, monkeypatch, tmp_path):
+    small = ModelConfig(vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=2)
+    monkeypatch.setitem(PRESETS, "370m", small)
+    monkeypatch.setattr(verb.tempfile, "tempdir", str(tmp_path))
+    assert main(["bench", "--preset", "370m", "--prompt", "3", "--new", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["weight_bytes"] == small.ternary_weights // 4
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "needs either a model or a preset"),
+        (["folder", "--preset", "370m"], "needs either a model or a preset"),
+        (["--preset", "7b"], "unknown preset '7b'"),
+        (["folder", "--new", "0"], "new 0 cannot be measured"),
+    ],
+)
+def test_requests_that_cannot_be_measured_are_refused(words, problem, capsys):
+    assert main(["bench", *words]) == 2
+    assert problem in capsys.readouterr().err
