@@ -178,10 +178,11 @@ def test_a_file_in_the_way_of_the_output_is_one_clear_line(recipe_file, tmp_path
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
-def test_a_full_disk_leaves_no_half_checkpoint(recipe_file, tmp_path):
-    limited = ["prlimit", "--fsize=60000", sys.executable, "-c", UNMUL]  # room for shards, not for weights
+@pytest.mark.parametrize("room", [100_000, 200_000], ids=["no-room-for-weights", "no-room-for-optimizer"])
+def test_a_full_disk_leaves_no_half_checkpoint(recipe_file, tmp_path, room):
+    limited = ["prlimit", f"--fsize={room}", sys.executable, "-c", UNMUL]
     command = [*limited, "train", str(recipe_file), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert not list((tmp_path / "out").glob("*step-*"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["log.jsonl", "shards"]

@@ -6,6 +6,7 @@ whole state: batches and learning rates follow from the step.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import shutil
@@ -38,7 +39,9 @@ def save(
     def companions(folder: Path) -> None:
         save_tokenizer(tokenizer, folder)
         write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
-        torch.save(optimizer.state_dict(), folder / OPTIMIZER)
+        moments = io.BytesIO()  # torch.save itself turns a full disk into a RuntimeError about positions
+        torch.save(optimizer.state_dict(), moments)
+        (folder / OPTIMIZER).write_bytes(moments.getbuffer())
 
     folder = out / f"step-{card['steps']:07}"
     save_model(model, folder, companions=companions)
