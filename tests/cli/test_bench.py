@@ -40,8 +40,7 @@ def test_preset_is_written_loaded_and_removed(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "needs either a model or a preset"),
-        (["folder", "--preset", "370m"], "needs either a model or a preset"),
+        (["folder", "--preset", "370m"], "was given both folder and --preset 370m"),
         (["--preset", "7b"], "unknown preset '7b'"),
         (["folder", "--new", "0"], "new 0 cannot be measured"),
     ],

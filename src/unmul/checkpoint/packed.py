@@ -131,7 +131,7 @@ def packed_specs(config: ModelConfig, embeddings: str = "int8") -> dict[str, Ten
     return specs
 
 
-def pack(source: Path, target: Path, *, embeddings: str = "int8") -> PackReport:
+def pack(source: str | Path, target: str | Path, *, embeddings: str = "int8") -> PackReport:
     """Pack a latent folder; a packed one is refused, for ternarising twice shrinks the scale.
 
     Args:
@@ -139,6 +139,7 @@ def pack(source: Path, target: Path, *, embeddings: str = "int8") -> PackReport:
     """
     if embeddings not in ("int8", "bf16"):
         raise CheckpointError(f"embeddings {embeddings!r} is not a storage type", "choose int8 or bf16")
+    source, target = Path(source), Path(target)
     config, tensors, final = read_latent(source)
     check_target(target, source)
     maker = _Maker(source, tensors, set(config.ternary_names), final, embeddings)
@@ -151,8 +152,9 @@ def pack(source: Path, target: Path, *, embeddings: str = "int8") -> PackReport:
     return PackReport(before, (target / WEIGHTS).stat().st_size, bits / config.ternary_weights)
 
 
-def unpack(source: Path, target: Path) -> None:
+def unpack(source: str | Path, target: str | Path) -> None:
     """Write a packed folder as latent float32 with m*C as weights, flagged so that packing returns the same codes."""
+    source, target = Path(source), Path(target)
     packed = PackedCheckpoint.open(source)
     check_target(target, source)
     save_latent(
@@ -241,6 +243,8 @@ def _checksum(path: Path, config: ModelConfig, embeddings: str) -> str:
             digest = hashlib.file_digest(handle, "sha256")
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})", "copy or download it again") from error
-    meaning = {**config.to_dict(), "embeddings": embeddings}
+    usual = ModelConfig().to_dict()  # left out, so that fields added later do not change the sums of older files
+    meaning = {key: value for key, value in config.to_dict().items() if value != usual[key]}
+    meaning["embeddings"] = embeddings
     digest.update(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode())
     return "sha256:" + digest.hexdigest()

@@ -15,6 +15,7 @@ from unmul.cli.output import emit, megabytes, note, rows
 from unmul.config import preset as preset_config
 from unmul.engine.bench import BenchReport, measure, write_random
 from unmul.errors import UsageError
+from unmul.runtime import embedded_model
 
 __all__ = ["bench"]
 
@@ -32,29 +33,29 @@ def bench(
     """Measure prefill and decode speed, bandwidth and peak memory.
 
     Args:
-        model: a packed checkpoint folder.
+        model: a packed checkpoint folder; the embedded model when left out.
         preset: instead of a folder, the shape of a published model (370m, 1.3b, 2.7b) filled with random weights.
         threads: one for each core when left out.
         prompt: tokens read at once.
         new: tokens read one by one after the prompt.
         json: write one JSON document instead of text.
     """
-    if (model is None) == (preset is None):
-        raise UsageError("bench needs either a model or a preset", "give a packed folder, or --preset 1.3b")
+    if model is not None and preset is not None:
+        raise UsageError(f"bench was given both {model} and --preset {preset}", "give one of them")
     with _folder(model, preset) as folder:
         report = measure(folder, threads=threads, prompt=prompt, new=new)
     if json:
-        emit({"model": preset or str(model), **asdict(report)})
+        emit({"model": preset or str(model or "embedded"), **asdict(report)})
     else:
         print(rows(_lines(report)))
 
 
 @contextmanager
 def _folder(model: Path | None, preset: str | None) -> Iterator[Path]:
-    if model is not None:
-        yield model
+    if preset is None:
+        yield model or embedded_model()
         return
-    config = preset_config(preset or "")
+    config = preset_config(preset)
     with tempfile.TemporaryDirectory(prefix="unmul-bench-") as temporary:
         note(f"writing random weights in the shape of {preset}")
         write_random(Path(temporary) / "model", config)
@@ -62,14 +63,13 @@ def _folder(model: Path | None, preset: str | None) -> Iterator[Path]:
 
 
 def _lines(report: BenchReport) -> list[tuple[str, str]]:
-    memory = "not measured on this system" if report.peak_rss_bytes is None else megabytes(report.peak_rss_bytes)
     return [
         ("backend", report.backend),
         ("prefill", _rate(report.prefill_tokens_per_s, report.prefill_spread, report.prompt_tokens)),
         ("decode", _rate(report.decode_tokens_per_s, report.decode_spread, report.new_tokens)),
         ("weights", f"{megabytes(report.weight_bytes)} in memory, {megabytes(report.file_bytes)} on disk"),
         ("bandwidth", f"{report.bandwidth_GBs:.1f} GB/s in decode"),
-        ("peak memory", memory),
+        ("peak memory", megabytes(report.peak_rss_bytes)),
         ("energy", f"not measured: {report.joules_reason}"),
     ]
 

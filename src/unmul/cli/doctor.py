@@ -67,7 +67,7 @@ def checks() -> Iterator[Check]:
 
 
 def _engine() -> Check:
-    from unmul.engine.machine import choose_isa, physical_cores
+    from unmul.engine.choose import choose_isa, physical_cores
 
     try:
         return Check("engine", True, f"native {choose_isa()}, {physical_cores()} threads")

@@ -20,17 +20,17 @@ from unmul.checkpoint.tensorfile import BF16, Array
 from unmul.config import ModelConfig
 from unmul.engine.cpu import CpuEngine
 from unmul.errors import EngineError, UsageError
+from unmul.machine import peak_rss_bytes
 
 __all__ = ["BenchReport", "measure", "measure_here", "write_random"]
 
 NOT_MEASURED = "no energy counter is read by this version"
 _VALID_BYTES = 243
-_PROCESS_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """Medians over runs, [least, most] as spread; bytes, GB/s (10^9), seconds. None where it was not measured."""
+    """Medians over runs, [least, most] as spread; bytes, GB/s (10^9), seconds; joules None where no meter was read."""
 
     backend: str
     threads: int
@@ -45,7 +45,7 @@ class BenchReport:
     weight_bytes: int
     file_bytes: int
     bandwidth_GBs: float
-    peak_rss_bytes: int | None
+    peak_rss_bytes: int
     joules_per_token: float | None
     joules_reason: str
 
@@ -87,7 +87,7 @@ def measure_here(folder: Path, *, threads: int | None, prompt: int, new: int, ru
         weight_bytes=engine.weight_bytes,
         file_bytes=(folder / "model.safetensors").stat().st_size,
         bandwidth_GBs=engine.weight_bytes * median(decode) / 1e9,
-        peak_rss_bytes=_peak_rss(),
+        peak_rss_bytes=peak_rss_bytes(),
         joules_per_token=None,
         joules_reason=NOT_MEASURED,
     )
@@ -103,14 +103,6 @@ def _run(engine: CpuEngine, prompt: int, new: int) -> tuple[float, float]:
         engine.forward([token], state)
     end = time.perf_counter()
     return prompt / (middle - start), new / (end - middle)
-
-
-def _peak_rss() -> int | None:
-    # VmHWM, not ru_maxrss: that one starts from the parent's size when a process is forked.
-    if not _PROCESS_STATUS.exists():
-        return None
-    line = next(line for line in _PROCESS_STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
 
 
 def write_random(folder: Path, config: ModelConfig, seed: int = 0) -> None:

@@ -21,7 +21,7 @@ from unmul.errors import CheckpointError, UsageError
 from unmul.runtime.state import check_state, read_state, write_state
 from unmul.runtime.text import TextStream, encode, folder_tokenizer
 
-__all__ = ["DEFAULT_MODEL", "Generation", "Model", "load"]
+__all__ = ["DEFAULT_MODEL", "Generation", "Model", "embedded_model", "load"]
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "assets" / "default"
 
@@ -37,10 +37,15 @@ def load(path: str | Path | None = None, *, device: str = "cpu", threads: int | 
     Raises:
         CheckpointError: the folder is not there, damaged or not packed.
     """
-    if path is None and not DEFAULT_MODEL.is_dir():
-        raise CheckpointError("this installation has no embedded model", "give the folder of a packed model")
-    folder = Path(path or DEFAULT_MODEL)
+    folder = embedded_model() if path is None else Path(path)
     return Model(folder, open_engine(folder, device=device, threads=threads))
+
+
+def embedded_model() -> Path:
+    """The folder of the model that comes with unmul; CheckpointError where it was left out."""
+    if not DEFAULT_MODEL.is_dir():
+        raise CheckpointError("this installation has no embedded model", "give the folder of a packed model")
+    return DEFAULT_MODEL
 
 
 @dataclass(slots=True)

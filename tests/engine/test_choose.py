@@ -5,7 +5,7 @@ import os
 import pytest
 
 from unmul.engine import _native
-from unmul.engine.machine import ISA_VARIABLE, choose_isa, choose_threads, physical_cores
+from unmul.engine.choose import ISA_VARIABLE, choose_isa, choose_threads, physical_cores
 from unmul.errors import UsageError
 
 
