@@ -22,7 +22,7 @@ from typing import Any
 
 from unmul.config import preset
 from unmul.engine.bench import measure, write_random
-from unmul.engine.machine import physical_cores
+from unmul.engine.choose import physical_cores
 from unmul.files import write_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]

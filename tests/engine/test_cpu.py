@@ -18,8 +18,8 @@ from unmul import ternary
 from unmul.checkpoint import PackedCheckpoint, pack
 from unmul.config import ModelConfig
 from unmul.engine import _native, open_engine
-from unmul.engine.cpu import CHUNK, CpuEngine
 from unmul.engine.choose import ISA_VARIABLE
+from unmul.engine.cpu import CHUNK, CpuEngine
 from unmul.engine.naive import BITLINEAR_EPS, NaiveEngine, rms_norm
 from unmul.errors import CheckpointError, EngineError, UsageError
 

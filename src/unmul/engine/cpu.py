@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from unmul.checkpoint import PackedCheckpoint
 from unmul.engine.base import FloatArray
-from unmul.engine.load import Embeddings, load_model
 from unmul.engine.choose import choose_isa, choose_threads
+from unmul.engine.load import Embeddings, load_model
 from unmul.engine.selftest import check_kernels, check_model
 from unmul.errors import UsageError
 
