@@ -126,7 +126,7 @@ class Recipe:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for logs and checkpoints."""
+        """Plain JSON values, for checkpoints; texts by their file names, for a checkpoint is given away."""
         return _plain({"name": self.name, "model": dict(self.model), "data": asdict(self.data)} | _train(self.train))
 
 
@@ -158,7 +158,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    return value.name if isinstance(value, Path) else value
 
 
 def _table(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
