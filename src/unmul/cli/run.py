@@ -27,7 +27,7 @@ def run(
     prompt: Annotated[str | None, Parameter(name=("--prompt", "-p"))] = None,
     new: Annotated[int, Parameter(name=("--new", "-n"))] = 128,
     temp: float = 0.8,
-    top_p: float = 1.0,
+    top_p: float = 0.95,
     top_k: int = 0,
     seed: int | None = None,
     threads: Annotated[int | None, Parameter(name=("--threads", "-t"))] = None,

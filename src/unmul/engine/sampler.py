@@ -32,7 +32,7 @@ class SamplingParams:
 
     temperature: float = 0.8
     top_k: int = 0
-    top_p: float = 1.0
+    top_p: float = 0.95
     seed: int | None = None
 
     def __post_init__(self) -> None:
