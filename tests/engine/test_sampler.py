@@ -53,7 +53,7 @@ def test_top_k_one_is_greedy_whatever_the_temperature() -> None:
 
 def test_draws_follow_the_probabilities() -> None:
     logits = np.array([0, 1, 2, -1], np.float32)
-    sampler = Sampler(SamplingParams(temperature=0.5, seed=11))
+    sampler = Sampler(SamplingParams(temperature=0.5, top_p=1.0, seed=11))
     draws = 20_000
     counts = np.bincount([sampler.sample(logits) for _ in range(draws)], minlength=4)
     expected = np.exp(logits / 0.5) / np.exp(logits / 0.5).sum()
