@@ -1,10 +1,12 @@
 // The engine as Python sees it (unmul.engine._native). Shapes and types are checked here, meanings in engine/cpu.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
+#include <map>
 #include <numeric>
 
 #include "model.h"
@@ -147,13 +149,25 @@ void model_product(Model& model, int layer, const std::string& name, Table<const
     product(model.projection(layer, name).weight, model.kernels(), model.pool(), q, out);
 }
 
-void forward(Model& model, Table<const float> x, Table<float> state, Table<float> logits) {
+void forward(Model& model, Table<const float> x, std::vector<Table<float>> states, Table<float> logits) {
     const size_t tokens = x.shape(0), rows = logits.shape(0);
     const Shape& shape = model.shape();
     require(tokens > 0 && x.shape(1) == size_t(shape.width), "embeddings have another shape");
     require(rows <= tokens && logits.shape(1) == size_t(shape.vocabulary), "logits have another shape");
-    require(state.shape(0) == size_t(shape.layers) && state.shape(1) == size_t(shape.width), "state has another shape");
-    model.forward(x.data(), int(tokens), state.data(), logits.data(), int(rows));
+    require(!states.empty() && tokens % states.size() == 0, "the sequences are not equally long");
+    std::vector<float*> pointers;
+    for (const Table<float>& state : states) {
+        require(state.shape(0) == size_t(shape.layers) && state.shape(1) == size_t(shape.width), "state has another shape");
+        pointers.push_back(state.data());
+    }
+    nb::gil_scoped_release released;
+    model.forward(x.data(), int(tokens), pointers, logits.data(), int(rows));
+}
+
+std::map<std::string, double> phases(const Model& model) {
+    std::map<std::string, double> seconds;
+    for (int phase = 0; phase < kPhases; ++phase) seconds[kPhaseNames[phase]] = model.seconds(Phase(phase));
+    return seconds;
 }
 
 int sample_token(Vector<const float> logits, double temperature, int top_k, double top_p, double uniform) {
@@ -186,5 +200,8 @@ NB_MODULE(_native, module) {
         .def("set_projection", &set_projection, arg("layer"), arg("name"), arg("packed"), arg("scale"), ReleaseGil())
         .def("set_vector", &set_vector, arg("layer"), arg("name"), arg("values"))
         .def("product", &model_product, arg("layer"), arg("name"), arg("q"), arg("out").noconvert(), ReleaseGil())
-        .def("forward", &forward, arg("x"), arg("state").noconvert(), arg("logits").noconvert(), ReleaseGil());
+        .def("forward", &forward, arg("x"), arg("states").noconvert(), arg("logits").noconvert())
+        .def("profile", &Model::profile, arg("on"))
+        .def("phases", &phases)
+        .def("read_bandwidth", &Model::read_bandwidth, arg("seconds"), ReleaseGil());
 }

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unmul.config import preset
-from unmul.engine.bench import measure, write_random
+from unmul.engine.bench import BenchRequest, measure, write_random
 from unmul.engine.choose import physical_cores
 from unmul.files import write_text
 
@@ -64,7 +64,7 @@ def measure_preset(name: str, thread_counts: list[int]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="unmul-bench-") as temporary:
         folder = Path(temporary) / name
         write_random(folder, preset(name))
-        reports = [measure(folder, threads=count, prompt=PROMPT, new=NEW, runs=RUNS) for count in thread_counts]
+        reports = [measure(folder, BenchRequest(count, PROMPT, NEW, runs=RUNS)) for count in thread_counts]
     return [{"preset": name, **asdict(found)} for found in reports]
 
 

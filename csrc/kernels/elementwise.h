@@ -54,9 +54,9 @@ void multiply(float* y, const float* x, int padded_size) {
     for (int k = 0; k < padded_size; k += kLanes) store(y + k, load(y + k) * load(x + k));
 }
 
-void swiglu(int32_t* gate, const int32_t* up, float gate_factor, float up_factor, Range columns) {
+void swiglu(int32_t* gate, const int32_t* up, float factor, Range columns) {
     for (int k = columns.first; k < columns.last; k += kLanes)
-        store(gate + k, silu(load(gate + k) * fill(gate_factor)) * (load(up + k) * fill(up_factor)));
+        store(gate + k, silu(load(gate + k) * fill(factor)) * (load(up + k) * fill(factor)));
 }
 
 void add_scaled(float* x, const int32_t* y, float factor, Range columns) {
@@ -71,7 +71,18 @@ void exponentials(const float* x, float* y, int padded_size) {
     for (int k = 0; k < padded_size; k += kLanes) store(y + k, exponential(load(x + k)));
 }
 
+int32_t read(const uint8_t* from, size_t bytes) {
+    Ints seen = {};
+    for (size_t at = 0; at < bytes; at += kTileBytes) {
+        __builtin_prefetch(from + at + kPrefetchBytes);
+        for (int r = 0; r < kRegisters; ++r) seen ^= reinterpret_cast<const Ints*>(from + at)[r];
+    }
+    int32_t mixed = 0;
+    for (int lane = 0; lane < UNMUL_WIDTH; ++lane) mixed ^= seen[lane];
+    return mixed;
+}
+
 constexpr Kernels table(const char* name, decltype(Kernels::product) product) {
-    return {name,     product,    inverse_rms, normalise,  quantise,   recur,
-            multiply, swiglu, add_scaled,  dequantise, exponentials};
+    return {name,     product, inverse_rms, normalise,  quantise,     recur,
+            multiply, swiglu,  add_scaled,  dequantise, exponentials, read};
 }
