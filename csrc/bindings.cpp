@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <numeric>
@@ -49,7 +50,7 @@ void fill(const Matrix& matrix, const Table<const uint8_t>& packed, Pool& pool) 
     require(fill_from_trits(matrix, packed.data(), pool), "a byte of packed weights is not five ternary digits");
 }
 
-// q [T, K] as activations: rows padded with zeros, and their sums.
+// q [T, K] as activations, padded with zeros, and their sums.
 struct Input {
     Input(const Table<const int8_t>& q, const Matrix& matrix)
         : tokens(int(q.shape(0))), arena(size(tokens, matrix.padded_columns())) {
@@ -58,7 +59,9 @@ struct Input {
         activations = {arena.take<int8_t>(size_t(tokens) * stride), nullptr, arena.take<int32_t>(tokens), stride};
         for (int t = 0; t < tokens; ++t) {
             const int8_t* row = q.data() + size_t(t) * matrix.columns;
-            std::memcpy(activations.q + size_t(t) * stride, row, matrix.columns);
+            int8_t* to = activations.token(t);
+            for (int k = 0; k < matrix.columns; k += 4, to += 4 * Activations::step(t, tokens))
+                std::memcpy(to, row + k, std::min(4, matrix.columns - k));
             activations.sum[t] = std::accumulate(row, row + matrix.columns, int32_t(0));
         }
     }
@@ -123,7 +126,7 @@ float quantise(const std::string& isa, Vector<const float> x, Vector<int8_t> q) 
     std::fill(ones.in, ones.in + x.shape(0), 1.0f);
     const float largest = kernels.normalise(row.in, 1.0f, ones.in, row.size, row.out);
     auto* codes = reinterpret_cast<int8_t*>(row.in);
-    const Quantised result = kernels.quantise(row.out, largest, row.size, codes);
+    const Quantised result = kernels.quantise(row.out, largest, row.size, codes, 1);
     std::memcpy(q.data(), codes, q.shape(0));
     return result.scale;
 }

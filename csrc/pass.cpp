@@ -158,7 +158,7 @@ void Pass::quantise(const float* x, float inverse_rms, const Projection& to, int
     float* n = space_.normed(thread_, 1);
     const float largest = kernels_.normalise(x, inverse_rms, to.gain, columns, n);
     watch_.lap(kNorms);
-    const Quantised result = kernels_.quantise(n, largest, columns, input.q + size_t(t) * input.stride);
+    const Quantised result = kernels_.quantise(n, largest, columns, input.token(t), input.step(t, count));
     input.factor[t] = to.weight.scale / result.scale;
     input.sum[t] = result.sum;
     watch_.lap(kQuantise);
