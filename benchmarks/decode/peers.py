@@ -96,7 +96,7 @@ def peer(path: Path, threads: int) -> Rates:
 
 def run(words: list[str]) -> str:
     """What a process prints; stops with its last words where it fails."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")} if PEER_PYTHON != sys.executable else None
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         sys.exit(f"{' '.join(words)}: {done.stderr.strip()[-1000:] or done.returncode}")
