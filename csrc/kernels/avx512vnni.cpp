@@ -40,7 +40,8 @@ void panel_of_one(const uint8_t* tile, const int8_t* q, int columns, int32_t sum
     _mm512_store_si512(out, result);
 }
 
-// T tokens, a whole group, x P panels: crumbs are shifted down once and used T times.
+// T tokens, a whole group, x P panels: crumbs are shifted down once and used T times. Weights are read seldom here, and a
+// prefetch makes GCC spill accumulators.
 template <int T, int P>
 void block(const uint8_t* tiles, size_t panel_bytes, const int8_t* q, int, int columns, const int32_t* sum, int32_t* out,
            int stride) {
@@ -51,7 +52,6 @@ void block(const uint8_t* tiles, size_t panel_bytes, const int8_t* q, int, int c
     for (int k = 0; k < columns; k += kTileColumns, tiles += kTileBytes) {
         __m512i weights[P];
         for (int p = 0; p < P; ++p) {
-            _mm_prefetch(reinterpret_cast<const char*>(tiles) + p * panel_bytes + kPrefetchBytes, _MM_HINT_T0);
             weights[p] = _mm512_load_si512(tiles + p * panel_bytes);
         }
         for (int c = 0; c < 4; ++c, q += 4 * T) {
