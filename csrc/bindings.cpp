@@ -1,10 +1,13 @@
 // The engine as Python sees it (unmul.engine._native). Shapes and types are checked here, meanings in engine/cpu.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 #include <numeric>
 
 #include "model.h"
@@ -47,7 +50,7 @@ void fill(const Matrix& matrix, const Table<const uint8_t>& packed, Pool& pool) 
     require(fill_from_trits(matrix, packed.data(), pool), "a byte of packed weights is not five ternary digits");
 }
 
-// q [T, K] as activations: rows padded with zeros, and their sums.
+// q [T, K] as activations, padded with zeros, and their sums.
 struct Input {
     Input(const Table<const int8_t>& q, const Matrix& matrix)
         : tokens(int(q.shape(0))), arena(size(tokens, matrix.padded_columns())) {
@@ -56,7 +59,9 @@ struct Input {
         activations = {arena.take<int8_t>(size_t(tokens) * stride), nullptr, arena.take<int32_t>(tokens), stride};
         for (int t = 0; t < tokens; ++t) {
             const int8_t* row = q.data() + size_t(t) * matrix.columns;
-            std::memcpy(activations.q + size_t(t) * stride, row, matrix.columns);
+            int8_t* to = activations.token(t);
+            for (int k = 0; k < matrix.columns; k += 4, to += 4 * Activations::step(t, tokens))
+                std::memcpy(to, row + k, std::min(4, matrix.columns - k));
             activations.sum[t] = std::accumulate(row, row + matrix.columns, int32_t(0));
         }
     }
@@ -121,7 +126,7 @@ float quantise(const std::string& isa, Vector<const float> x, Vector<int8_t> q) 
     std::fill(ones.in, ones.in + x.shape(0), 1.0f);
     const float largest = kernels.normalise(row.in, 1.0f, ones.in, row.size, row.out);
     auto* codes = reinterpret_cast<int8_t*>(row.in);
-    const Quantised result = kernels.quantise(row.out, largest, row.size, codes);
+    const Quantised result = kernels.quantise(row.out, largest, row.size, codes, 1);
     std::memcpy(q.data(), codes, q.shape(0));
     return result.scale;
 }
@@ -147,13 +152,25 @@ void model_product(Model& model, int layer, const std::string& name, Table<const
     product(model.projection(layer, name).weight, model.kernels(), model.pool(), q, out);
 }
 
-void forward(Model& model, Table<const float> x, Table<float> state, Table<float> logits) {
+void forward(Model& model, Table<const float> x, std::vector<Table<float>> states, Table<float> logits) {
     const size_t tokens = x.shape(0), rows = logits.shape(0);
     const Shape& shape = model.shape();
     require(tokens > 0 && x.shape(1) == size_t(shape.width), "embeddings have another shape");
     require(rows <= tokens && logits.shape(1) == size_t(shape.vocabulary), "logits have another shape");
-    require(state.shape(0) == size_t(shape.layers) && state.shape(1) == size_t(shape.width), "state has another shape");
-    model.forward(x.data(), int(tokens), state.data(), logits.data(), int(rows));
+    require(!states.empty() && tokens % states.size() == 0, "the sequences are not equally long");
+    std::vector<float*> pointers;
+    for (const Table<float>& state : states) {
+        require(state.shape(0) == size_t(shape.layers) && state.shape(1) == size_t(shape.width), "state has another shape");
+        pointers.push_back(state.data());
+    }
+    nb::gil_scoped_release released;
+    model.forward(x.data(), int(tokens), pointers, logits.data(), int(rows));
+}
+
+std::map<std::string, double> phases(const Model& model) {
+    std::map<std::string, double> seconds;
+    for (int phase = 0; phase < kPhases; ++phase) seconds[kPhaseNames[phase]] = model.seconds(Phase(phase));
+    return seconds;
 }
 
 int sample_token(Vector<const float> logits, double temperature, int top_k, double top_p, double uniform) {
@@ -186,5 +203,8 @@ NB_MODULE(_native, module) {
         .def("set_projection", &set_projection, arg("layer"), arg("name"), arg("packed"), arg("scale"), ReleaseGil())
         .def("set_vector", &set_vector, arg("layer"), arg("name"), arg("values"))
         .def("product", &model_product, arg("layer"), arg("name"), arg("q"), arg("out").noconvert(), ReleaseGil())
-        .def("forward", &forward, arg("x"), arg("state").noconvert(), arg("logits").noconvert(), ReleaseGil());
+        .def("forward", &forward, arg("x"), arg("states").noconvert(), arg("logits").noconvert())
+        .def("profile", &Model::profile, arg("on"))
+        .def("phases", &phases)
+        .def("read_bandwidth", &Model::read_bandwidth, arg("seconds"), ReleaseGil());
 }

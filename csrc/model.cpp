@@ -1,5 +1,8 @@
 #include "model.h"
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstring>
 
 #include "pass.h"
@@ -30,7 +33,7 @@ size_t gain_bytes(const Projection& projection) {
 }  // namespace
 
 Model::Model(const Shape& shape, const Kernels& kernels, int threads)
-    : shape_(shape), kernels_(kernels), pool_(threads), layers_(shape.layers) {
+    : shape_(shape), kernels_(kernels), pool_(threads), layers_(shape.layers), watches_(threads) {
     const size_t width_bytes = Arena::rounded(padded(shape.width, kColumnPadding) * sizeof(float));
     reshape(head_, shape.vocabulary, shape.width);
     size_t tiles = head_.weight.bytes(), vectors = gain_bytes(head_) + width_bytes;
@@ -84,13 +87,41 @@ void Model::set_vector(int layer, const std::string& name, const float* values, 
     std::memcpy(gain, values, size * sizeof(float));
 }
 
-void Model::forward(const float* x, int tokens, float* state, float* logits, int rows) {
+void Model::forward(const float* x, int tokens, const std::vector<float*>& states, float* logits, int rows) {
     if (!workspace_ || workspace_->tokens < tokens) {
         workspace_.reset();
         workspace_ = std::make_unique<Workspace>(shape_, tokens, pool_.threads());
     }
-    const Chunk chunk{x, tokens, state, logits, rows};
-    pool_.run([&](int thread) { Pass(*this, *workspace_, chunk, thread).run(); });
+    const Chunk chunk{x, tokens, states, logits, rows};
+    pool_.run([&](int thread) { Pass(*this, *workspace_, chunk, thread, watches_[thread]).run(); });
+}
+
+void Model::profile(bool on) {
+    for (Stopwatch& watch : watches_) watch.turn(on);
+}
+
+double Model::seconds(Phase phase) const {
+    double sum = 0;
+    for (const Stopwatch& watch : watches_) sum += watch.seconds(phase);
+    return sum / double(watches_.size());
+}
+
+double Model::read_bandwidth(double seconds) {
+    using Clock = std::chrono::steady_clock;
+    const uint8_t* weights = layers_.front().i.weight.tiles;
+    const int lines = int(tiles_.size() / kTileBytes);
+    std::atomic<int32_t> seen{0};
+    std::vector<double> passes;
+    for (double total = 0; total < seconds; total += passes.back()) {
+        const Clock::time_point start = Clock::now();
+        pool_.run([&](int thread) {
+            const Range mine = pool_.share(lines, thread);
+            seen ^= kernels_.read(weights + size_t(mine.first) * kTileBytes, size_t(mine.last - mine.first) * kTileBytes);
+        });
+        passes.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    }
+    std::nth_element(passes.begin(), passes.begin() + passes.size() / 2, passes.end());
+    return double(tiles_.size()) / passes[passes.size() / 2];
 }
 
 }  // namespace unmul

@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "layout.h"
 #include "pool.h"
+#include "profile.h"
 
 namespace unmul {
 
@@ -49,9 +50,18 @@ public:
     Projection& projection(int layer, const std::string& name);
     void set_vector(int layer, const std::string& name, const float* values, size_t size);
 
-    // Reads the embeddings x [T, D] of T tokens; state [L, D] is advanced in place; logits [rows, V] are those after
-    // the last `rows` tokens. Memory grows with T: long prompts come in chunks.
-    void forward(const float* x, int tokens, float* state, float* logits, int rows);
+    // Reads the embeddings x [T, D] of equally many tokens of each sequence, one sequence after another; their states
+    // [L, D] are advanced in place; logits [rows, V] are those after the last `rows` tokens. Memory grows with T: long
+    // prompts come in chunks.
+    void forward(const float* x, int tokens, const std::vector<float*>& states, float* logits, int rows);
+
+    // Begins or ends the measurement of phases; beginning forgets what was measured.
+    void profile(bool on);
+    // Seconds in a phase, the mean of all threads.
+    double seconds(Phase phase) const;
+
+    // Bytes a second at which these threads read all weights and do nothing else: the median pass of so many seconds.
+    double read_bandwidth(double seconds);
 
 private:
     float** vector(int layer, const std::string& name);
@@ -64,6 +74,7 @@ private:
     std::vector<Layer> layers_;
     Projection head_;
     float* norm_ = nullptr;
+    std::vector<Stopwatch> watches_;        // of each thread
     std::unique_ptr<Workspace> workspace_;  // for the longest chunk so far
 };
 

@@ -7,13 +7,15 @@
 #pragma once
 
 #include "model.h"
+#include "profile.h"
 
 namespace unmul {
 
+// Equally many tokens of each sequence, one sequence after another: a prompt is one of T tokens, a step is B of one.
 struct Chunk {
     const float* x;  // [T, D] embeddings
     int tokens;
-    float* state;   // [L, D]
+    const std::vector<float*>& states;  // of each sequence, [L, D]
     float* logits;  // [rows, V] after the last `rows` tokens
     int rows;
 };
@@ -53,12 +55,12 @@ private:
 
 class Pass {
 public:
-    Pass(Model& model, Workspace& workspace, const Chunk& chunk, int thread);
+    Pass(Model& model, Workspace& workspace, const Chunk& chunk, int thread, Stopwatch& watch);
     void run();
 
 private:
     void enter();
-    void mix_tokens(const Layer& layer, float* state);
+    void mix_tokens(int index);
     void mix_channels(const Layer& layer);
     void predict(int first_row, int count);
 
@@ -67,18 +69,21 @@ private:
     void each_token(int count, Function prepare);
     // The input of a projection: norm with the BitLinear's own gain, quantised.
     void quantise(const float* x, float inverse_rms, const Projection& to, int index, int count, int t);
+    // 1 / rms of x, then x times it and the gain into row: two norms that are not a BitLinear's own.
+    void normalise(const float* x, const float* gain, float* row);
     // out = input C^T over this thread's panels.
-    void product(const Projection& by, int index, int count, int32_t* out, int stride);
-    void recur(const Layer& layer, float* state);
+    void product(const Projection& by, int index, int count, int32_t* out, int stride, Phase phase = kProducts);
+    void recur(int index);
     void add_residual(const Projection& from);
+    void barrier();
     Range columns_of(const Projection& projection) const;
-    float factor(const Projection& projection, int index, int count, int t) const;
 
     Model& model_;
     const Kernels& kernels_;
     Workspace& space_;
     const Chunk& chunk_;
     const int thread_;
+    Stopwatch& watch_;
 };
 
 }  // namespace unmul

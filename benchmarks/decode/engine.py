@@ -2,7 +2,7 @@
 
     python benchmarks/decode/engine.py [--presets 370m 1.3b 2.7b] [--threads 1 2] [--out benchmarks/reports]
 
-Checks the engine against its NumPy twin first and measures nothing if it differs. Writes cpu_decode_<machine>_<date>.md
+Checks the engine against its NumPy twin first and measures nothing if it differs. Writes cpu_engine_<machine>_<date>.md
 and the raw figures as .json beside it.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unmul.config import preset
-from unmul.engine.bench import measure, write_random
+from unmul.engine.bench import BenchRequest, measure, write_random
 from unmul.engine.choose import physical_cores
 from unmul.files import write_text
 
@@ -35,13 +35,8 @@ def main() -> None:
     options = arguments()
     check()
     figures = [row for name in options.presets for row in measure_preset(name, options.threads)]
-    date = datetime.date.today().isoformat()
-    document = {"machine": machine(), "date": date, "commit": commit(), "command": sys.argv, "figures": figures}
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"cpu_decode_{slug(document['machine']['cpu'])}_{date}.md"
-    write_text(path.with_suffix(".json"), json.dumps(document, indent=2) + "\n")
-    write_text(path, report(document))
-    print(path)
+    document = describe() | {"figures": figures}
+    print(write_report(options.out, "cpu_engine", document, report(document)))
 
 
 def arguments() -> argparse.Namespace:
@@ -64,8 +59,23 @@ def measure_preset(name: str, thread_counts: list[int]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="unmul-bench-") as temporary:
         folder = Path(temporary) / name
         write_random(folder, preset(name))
-        reports = [measure(folder, threads=count, prompt=PROMPT, new=NEW, runs=RUNS) for count in thread_counts]
+        reports = [measure(folder, BenchRequest(count, PROMPT, NEW, runs=RUNS)) for count in thread_counts]
     return [{"preset": name, **asdict(found)} for found in reports]
+
+
+def describe() -> dict[str, Any]:
+    """Where, when and what is measured."""
+    date = datetime.date.today().isoformat()
+    return {"machine": machine(), "date": date, "commit": commit(), "command": sys.argv}
+
+
+def write_report(folder: Path, what: str, document: dict[str, Any], text: str) -> Path:
+    """<what>_<machine>_<date>.md, and the raw figures as .json beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{what}_{slug(document['machine']['cpu'])}_{document['date']}.md"
+    write_text(path.with_suffix(".json"), json.dumps(document, indent=2) + "\n")
+    write_text(path, text)
+    return path
 
 
 def machine() -> dict[str, str]:
@@ -101,8 +111,8 @@ def report(document: dict[str, Any]) -> str:
         f"Command: `{' '.join(['python', *document['command']])}`. Random ternary weights, prompt {PROMPT}, new {NEW},",
         f"median of {RUNS} runs [least, most] after a warm-up; peak memory is VmHWM of a process that only ran this.",
         "",
-        "| model | backend | decode tok/s | prefill tok/s | GB/s | peak memory MB | file MB | load s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | backend | decode tok/s | prefill tok/s | GB/s | of what is read | peak MB | file MB | load s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join(lines + [table_row(row) for row in document["figures"]]) + "\n"
 
@@ -110,8 +120,9 @@ def report(document: dict[str, Any]) -> str:
 def table_row(row: dict[str, Any]) -> str:
     """One line of the table."""
     decode, prefill = (f"{row[k]:.1f} [{row[s][0]:.1f}, {row[s][1]:.1f}]" for k, s in RATES)
-    memory = "not measured" if row["peak_rss_bytes"] is None else f"{row['peak_rss_bytes'] / 1e6:.0f}"
-    cells = [row["preset"], row["backend"], decode, prefill, f"{row['bandwidth_GBs']:.1f}", memory]
+    memory = f"{row['peak_rss_bytes'] / 1e6:.0f}"
+    share = f"{row['bandwidth_share']:.0%} of {row['machine_GBs']:.1f}"
+    cells = [row["preset"], row["backend"], decode, prefill, f"{row['bandwidth_GBs']:.1f}", share, memory]
     return "| " + " | ".join([*cells, f"{row['file_bytes'] / 1e6:.0f}", f"{row['load_s']:.2f}"]) + " |"
 
 

@@ -2,10 +2,13 @@
 
 Per layer four D x D, one gate and one up of I x D and one D x I, a ternary head, an F16 embedding; random codes.
 Attention and KV cache are the stand-in's own cost; the report says so.
+
+    python benchmarks/decode/standin.py FILE PRESET TYPE
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import gguf
@@ -13,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
-from unmul.config import ModelConfig
+from unmul.config import ModelConfig, preset
 
-__all__ = ["TYPES", "write_standin"]
+__all__ = ["write_standin"]
 
-TYPES = ("TQ1_0", "TQ2_0", "Q4_0")
 HEAD_WIDTH = 128
 CONTEXT = 2048
 
@@ -25,7 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def write_standin(path: Path, config: ModelConfig, kind: str) -> None:
-    """Write the stand-in for a shape in one of TYPES; rows of random {-1, 0, 1} times one scale."""
+    """Write the stand-in for a shape in TQ1_0, TQ2_0 or Q4_0; rows of random {-1, 0, 1} times one scale."""
     writer = gguf.GGUFWriter(path, "llama")
     _describe(writer, config)
     rng = np.random.default_rng(0)
@@ -75,3 +77,7 @@ def _norms(config: ModelConfig) -> list[str]:
 def _quantised(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> Bytes:
     codes = rng.integers(-1, 2, shape, np.int8).astype(np.float32)
     return gguf.quants.quantize(codes * np.float32(0.02), GGMLQuantizationType[kind])
+
+
+if __name__ == "__main__":
+    write_standin(Path(sys.argv[1]), preset(sys.argv[2]), sys.argv[3])

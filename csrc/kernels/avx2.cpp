@@ -67,7 +67,7 @@ constexpr int kBlockPanels = 1;
 constexpr int kTilesOfMany = 16;
 
 template <int T, int P>
-void block(const uint8_t* tile, size_t, const int8_t* q, int q_stride, int columns, const int32_t* sum, int32_t* out,
+void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, const int32_t* sum, int32_t* out,
            int stride) {
     static_assert(P == 1);
     const __m256i mask = _mm256_set1_epi8(0x03);
@@ -75,15 +75,15 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int q_stride, int colum
     for (int t = 0; t < T; ++t) total[t][0] = total[t][1] = _mm256_set1_epi32(-sum[t]);
     for (int tiles = columns / kTileColumns; tiles > 0; tiles -= kTilesOfMany) {
         __m256i part[T][2] = {};
-        for (int n = tiles < kTilesOfMany ? tiles : kTilesOfMany; n > 0; --n, tile += kTileBytes, q += kTileColumns) {
+        for (int n = tiles < kTilesOfMany ? tiles : kTilesOfMany; n > 0; --n, tile += kTileBytes) {
             _mm_prefetch(reinterpret_cast<const char*>(tile) + kPrefetchBytes, _MM_HINT_T0);
             const __m256i weights[2] = {_mm256_load_si256(reinterpret_cast<const __m256i*>(tile)),
                                         _mm256_load_si256(reinterpret_cast<const __m256i*>(tile + kHalf))};
-            for (int c = 0; c < 4; ++c) {
+            for (int c = 0; c < 4; ++c, q += 4 * step) {
                 const __m256i crumb[2] = {_mm256_and_si256(_mm256_srli_epi16(weights[0], 2 * c), mask),
                                           _mm256_and_si256(_mm256_srli_epi16(weights[1], 2 * c), mask)};
                 for (int t = 0; t < T; ++t) {
-                    const __m256i x = broadcast_four(q + size_t(t) * q_stride + 4 * c);
+                    const __m256i x = broadcast_four(q + 4 * t);
                     for (int half = 0; half < 2; ++half)
                         part[t][half] = _mm256_add_epi16(part[t][half], _mm256_maddubs_epi16(crumb[half], x));
                 }

@@ -40,10 +40,11 @@ void panel_of_one(const uint8_t* tile, const int8_t* q, int columns, int32_t sum
     _mm512_store_si512(out, result);
 }
 
-// T tokens x P panels: crumbs are shifted down once and used T times.
+// T tokens, a whole group, x P panels: crumbs are shifted down once and used T times. Weights are read seldom here, and a
+// prefetch makes GCC spill accumulators.
 template <int T, int P>
-void block(const uint8_t* tiles, size_t panel_bytes, const int8_t* q, int q_stride, int columns, const int32_t* sum,
-           int32_t* out, int stride) {
+void block(const uint8_t* tiles, size_t panel_bytes, const int8_t* q, int, int columns, const int32_t* sum, int32_t* out,
+           int stride) {
     const __m512i mask = _mm512_set1_epi8(0x03);
     __m512i total[T][P];
     for (int t = 0; t < T; ++t)
@@ -51,14 +52,16 @@ void block(const uint8_t* tiles, size_t panel_bytes, const int8_t* q, int q_stri
     for (int k = 0; k < columns; k += kTileColumns, tiles += kTileBytes) {
         __m512i weights[P];
         for (int p = 0; p < P; ++p) {
-            _mm_prefetch(reinterpret_cast<const char*>(tiles) + p * panel_bytes + kPrefetchBytes, _MM_HINT_T0);
             weights[p] = _mm512_load_si512(tiles + p * panel_bytes);
         }
-        for (int c = 0; c < 4; ++c) {
+        for (int c = 0; c < 4; ++c, q += 4 * T) {
             __m512i crumb[P];
-            for (int p = 0; p < P; ++p) crumb[p] = _mm512_and_si512(_mm512_srli_epi32(weights[p], 2 * c), mask);
+            for (int p = 0; p < P; ++p) {
+                crumb[p] = _mm512_and_si512(weights[p], mask);
+                weights[p] = _mm512_srli_epi32(weights[p], 2);
+            }
             for (int t = 0; t < T; ++t) {
-                const __m512i x = broadcast_four(q + size_t(t) * q_stride + k + 4 * c);
+                const __m512i x = broadcast_four(q + 4 * t);
                 for (int p = 0; p < P; ++p) total[t][p] = _mm512_dpbusd_epi32(total[t][p], crumb[p], x);
             }
         }
@@ -67,7 +70,7 @@ void block(const uint8_t* tiles, size_t panel_bytes, const int8_t* q, int q_stri
         for (int p = 0; p < P; ++p) _mm512_store_si512(out + size_t(t) * stride + p * kTileRows, total[t][p]);
 }
 
-constexpr int kBlockTokens = 8;
+constexpr int kBlockTokens = Activations::kGroup;
 constexpr int kBlockPanels = 2;
 
 #include "blocks.h"

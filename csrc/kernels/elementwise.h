@@ -16,7 +16,7 @@ float normalise(const float* x, float factor, const float* gain, int padded_size
     return largest(peak);
 }
 
-Quantised quantise(const float* n, float largest_magnitude, int padded_size, int8_t* q) {
+Quantised quantise(const float* n, float largest_magnitude, int padded_size, int8_t* q, int step) {
     // Two roundings, as the definition has them; NaN goes through, so that damage is seen in the logits.
     const float scale = 127.0f * (1.0f / (largest_magnitude < kSmallestMaximum ? kSmallestMaximum : largest_magnitude));
     Ints total[kRegisters] = {};
@@ -25,7 +25,9 @@ Quantised quantise(const float* n, float largest_magnitude, int padded_size, int
         for (int r = 0; r < kRegisters; ++r) {
             const Ints whole = (Ints)rounded.part[r] - kRounderBits;
             total[r] += whole;
-            reinterpret_cast<Bytes*>(q + k)[r] = __builtin_convertvector(whole, Bytes);
+            const Bytes bytes = __builtin_convertvector(whole, Bytes);
+            for (int word = 0; word < UNMUL_WIDTH / 4; ++word, q += 4 * step)
+                __builtin_memcpy(q, reinterpret_cast<const char*>(&bytes) + 4 * word, 4);
         }
     }
     int32_t sum = 0;
@@ -54,9 +56,9 @@ void multiply(float* y, const float* x, int padded_size) {
     for (int k = 0; k < padded_size; k += kLanes) store(y + k, load(y + k) * load(x + k));
 }
 
-void swiglu(int32_t* gate, const int32_t* up, float gate_factor, float up_factor, Range columns) {
+void swiglu(int32_t* gate, const int32_t* up, float factor, Range columns) {
     for (int k = columns.first; k < columns.last; k += kLanes)
-        store(gate + k, silu(load(gate + k) * fill(gate_factor)) * (load(up + k) * fill(up_factor)));
+        store(gate + k, silu(load(gate + k) * fill(factor)) * (load(up + k) * fill(factor)));
 }
 
 void add_scaled(float* x, const int32_t* y, float factor, Range columns) {
@@ -71,7 +73,18 @@ void exponentials(const float* x, float* y, int padded_size) {
     for (int k = 0; k < padded_size; k += kLanes) store(y + k, exponential(load(x + k)));
 }
 
+int32_t read(const uint8_t* from, size_t bytes) {
+    Ints seen = {};
+    for (size_t at = 0; at < bytes; at += kTileBytes) {
+        __builtin_prefetch(from + at + kPrefetchBytes);
+        for (int r = 0; r < kRegisters; ++r) seen ^= reinterpret_cast<const Ints*>(from + at)[r];
+    }
+    int32_t mixed = 0;
+    for (int lane = 0; lane < UNMUL_WIDTH; ++lane) mixed ^= seen[lane];
+    return mixed;
+}
+
 constexpr Kernels table(const char* name, decltype(Kernels::product) product) {
-    return {name,     product,    inverse_rms, normalise,  quantise,   recur,
-            multiply, swiglu, add_scaled,  dequantise, exponentials};
+    return {name,     product, inverse_rms, normalise,  quantise,     recur,
+            multiply, swiglu,  add_scaled,  dequantise, exponentials, read};
 }

@@ -14,15 +14,25 @@
 namespace unmul {
 
 constexpr int kLanes = 16;             // float functions take sizes that are multiples of it
-constexpr int kPrefetchBytes = 2048;   // ahead of the weights being read: about the memory's latency
+constexpr int kPrefetchBytes = 4096;   // ahead of the weights being read: about the memory's latency
 constexpr float kSmallestMaximum = 1e-5f;  // of |n|, so that zeros do not divide by zero
 
-// T tokens of quantised activations: q [T, stride] with zeros beyond the columns, a scale and sum(q) per token.
+// T tokens of quantised activations, zeros beyond the columns; per token sum(q), and the factor m / s that turns integer
+// products with the projection it was made for into floats.
+//
+// Tokens stand in groups of eight, the last may be smaller. In a group, words of four columns of all its tokens lie
+// together, so that a kernel for several tokens reads one stream in order. A single token is a plain row.
 struct Activations {
+    static constexpr int kGroup = 8;
+
     int8_t* q = nullptr;
-    float* scale = nullptr;
+    float* factor = nullptr;
     int32_t* sum = nullptr;
-    int stride = 0;
+    int stride = 0;  // bytes of a token
+
+    // Words from one word of a token to its next: the tokens in its group.
+    static int step(int t, int tokens) { return tokens - t / kGroup * kGroup < kGroup ? tokens % kGroup : kGroup; }
+    int8_t* token(int t) const { return q + size_t(t / kGroup * kGroup) * stride + 4 * (t % kGroup); }
 };
 
 struct Quantised {
@@ -30,7 +40,7 @@ struct Quantised {
     int32_t sum;
 };
 
-// The recurrence of T tokens over the columns of one thread. Rows of all matrices are `stride` apart.
+// The recurrence of T tokens of one sequence over the columns of one thread. Rows of all matrices are `stride` apart.
 struct Recurrence {
     int tokens, stride;
     Range columns;
@@ -54,16 +64,16 @@ struct Kernels {
     // out = x * factor * gain; returns the largest |out|, NaN if there is one. out may be x.
     float (*normalise)(const float* x, float factor, const float* gain, int padded_size, float* out);
 
-    // q = rint(n * s), s = 127 * (1 / max(largest, 1e-5)), halves to even.
-    Quantised (*quantise)(const float* n, float largest, int padded_size, int8_t* q);
+    // q = rint(n * s), s = 127 * (1 / max(largest, 1e-5)), halves to even; words of four are `step` words apart.
+    Quantised (*quantise)(const float* n, float largest, int padded_size, int8_t* q, int step);
 
     void (*recur)(const Recurrence&);
 
     // y *= x
     void (*multiply)(float* y, const float* x, int padded_size);
 
-    // gate = SiLU(gate * gate_factor) * (up * up_factor), from integers to float in place.
-    void (*swiglu)(int32_t* gate, const int32_t* up, float gate_factor, float up_factor, Range columns);
+    // gate = SiLU(gate * factor) * (up * factor), from integers to float in place.
+    void (*swiglu)(int32_t* gate, const int32_t* up, float factor, Range columns);
 
     // x += y * factor
     void (*add_scaled)(float* x, const int32_t* y, float factor, Range columns);
@@ -73,6 +83,9 @@ struct Kernels {
 
     // y = exp(x), relative error below 2e-7 between -87 and 88 and clamped there: for tests of the gates' one ingredient.
     void (*exponential)(const float* x, float* y, int padded_size);
+
+    // Reads whole cache lines and does no more with them than a machine must: the ceiling of what reads weights.
+    int32_t (*read)(const uint8_t* from, size_t bytes);
 };
 
 // The tables that were compiled in and that this CPU can run, slowest first; scalar is always the first.

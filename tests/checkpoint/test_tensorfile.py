@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from unmul.checkpoint.tensorfile import BF16, TensorFile, TensorSpec, write_tensors
+from unmul.checkpoint.tensorfile import BF16, RowReader, TensorFile, TensorSpec, write_tensors
 from unmul.errors import CheckpointError
 
 TORCH = {
@@ -140,3 +140,22 @@ def test_header_is_aligned_json_in_the_documented_form(tmp_path: Path) -> None:
         "x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
         "b": {"dtype": "I8", "shape": [3], "data_offsets": [8, 11]},
     }
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(np.int8), BF16], ids=str)
+def test_rows_are_read_as_the_mapped_tensor_has_them(tmp_path: Path, dtype: np.dtype) -> None:
+    table = random_bytes(TensorSpec(dtype, (9, 5)), seed=1)
+    path = write(tmp_path / "file", {"before": np.zeros(3, np.float32), "table": table})
+    rows = RowReader(TensorFile(path)["table"])
+    assert (rows([8, 0, 8]).view(np.uint8) == table[[8, 0, 8]].view(np.uint8)).all()
+    assert rows([3]).dtype == dtype
+
+
+def test_rows_of_a_file_that_was_cut_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "file", {"table": np.zeros((9, 5), np.int8)})
+    rows = RowReader(TensorFile(path)["table"])
+    with path.open("r+b") as handle:
+        handle.truncate(path.stat().st_size - 3)
+    assert rows([0]).shape == (1, 5)
+    with pytest.raises(CheckpointError, match="has been cut"):
+        rows([8])

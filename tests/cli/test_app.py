@@ -19,7 +19,7 @@ SURFACE = {
     "train": "RECIPE --set --out --resume --json",
     "eval": "MODEL --text --limit --device --json",
     "pack": "LATENT PACKED --embeddings --json",
-    "bench": "MODEL --preset --threads -t --prompt --new --json",
+    "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --json",
     "info": "MODEL --json",
     "doctor": "--json",
 }

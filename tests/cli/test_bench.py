@@ -14,7 +14,8 @@ def test_json_is_one_document_with_the_promised_fields(packed, capsys):
     report = json.loads(capsys.readouterr().out)
     promised = {
         "prefill_tokens_per_s", "decode_tokens_per_s", "prefill_spread", "decode_spread", "weight_bytes",
-        "bandwidth_GBs", "peak_rss_bytes", "joules_per_token", "joules_reason", "backend", "threads",
+        "bandwidth_GBs", "machine_GBs", "bandwidth_share", "batch", "profile",
+        "peak_rss_bytes", "joules_per_token", "joules_reason", "backend", "threads",
     }  # fmt: skip
     assert promised <= report.keys()
     assert report["model"] == str(packed)
@@ -26,6 +27,14 @@ def test_text_names_speed_memory_and_what_was_not_measured(packed, capsys):
     text = capsys.readouterr().out
     assert "tokens/s over 3 tokens (median;" in text
     assert "not measured:" in text
+
+
+def test_profile_and_batch_are_told_in_text(packed, capsys):
+    assert main(["bench", str(packed), "--prompt", "3", "--new", "2", "--batch", "4", "--profile"]) == 0
+    text = capsys.readouterr().out
+    assert "tokens/s over 8 tokens (median;" in text
+    assert "us a token: " in text
+    assert "that these threads read" in text
 
 
 def test_preset_is_written_loaded_and_removed(capsys, monkeypatch, tmp_path):

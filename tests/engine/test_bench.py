@@ -1,5 +1,6 @@
 """The measurement itself: real folders, a process of its own, plausible figures."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from models import TINY
 
 from unmul.checkpoint import PackedCheckpoint
-from unmul.engine.bench import measure, write_random
+from unmul.engine.bench import BenchRequest, measure, write_random
 from unmul.engine.cpu import CpuEngine
 from unmul.errors import EngineError, UsageError
+
+PHASES = {"embeddings", "norms", "quantise", "products", "gates", "scan", "head", "barriers"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def test_random_folder_is_a_sound_packed_model(random_folder: Path) -> None:
 
 
 def test_measure_reports_the_engine_and_its_memory(random_folder: Path) -> None:
-    report = measure(random_folder, threads=1, prompt=5, new=3, runs=5)
+    report = measure(random_folder, BenchRequest(threads=1, prompt=5, new=3))
     assert report.backend.endswith("1 thread")
     assert report.threads == 1
     assert report.prefill_spread[0] <= report.prefill_tokens_per_s <= report.prefill_spread[1]
@@ -40,13 +43,40 @@ def test_measure_reports_the_engine_and_its_memory(random_folder: Path) -> None:
     assert report.peak_rss_bytes is None or report.peak_rss_bytes > 10**7
     assert report.joules_per_token is None
     assert report.joules_reason
+    assert report.bandwidth_share == pytest.approx(report.bandwidth_GBs / report.machine_GBs)
+    assert report.profile is None
 
 
-def test_counts_below_one_are_refused(random_folder: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 3])
+def test_phases_of_a_profile_add_up_to_the_time_of_a_token(random_folder: Path, batch: int) -> None:
+    report = measure(random_folder, BenchRequest(threads=2, prompt=7, new=40, batch=batch, profile=True))
+    assert report.batch == batch
+    assert report.profile is not None
+    for seconds in report.profile.values():
+        assert set(seconds) == PHASES
+        assert all(spent > 0 for spent in seconds.values())
+    assert sum(report.profile["decode"].values()) > report.profile["decode"]["products"]
+
+
+def test_native_phases_cover_the_pass(random_folder: Path) -> None:
+    engine = CpuEngine(PackedCheckpoint.open(random_folder), threads=1)
+    ids = [1] * 2000
+    with engine.profile() as phases:
+        start = time.perf_counter()
+        engine.forward(ids, engine.new_state())
+        total = time.perf_counter() - start
+    assert set(phases) == PHASES
+    assert 0 < sum(phases.values()) <= total
+    before = dict(phases)
+    engine.forward(ids, engine.new_state())
+    assert engine._model.phases() == before
+
+
+def test_counts_below_one_are_refused() -> None:
     with pytest.raises(UsageError, match="new 0 cannot be measured"):
-        measure(random_folder, threads=1, prompt=5, new=0)
+        BenchRequest(new=0)
 
 
 def test_a_folder_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is not a folder"):
-        measure(tmp_path / "absent", threads=1, prompt=1, new=1)
+        measure(tmp_path / "absent", BenchRequest(threads=1, prompt=1, new=1))

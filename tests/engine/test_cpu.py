@@ -3,7 +3,6 @@
 # L layers, T tokens, D width, V vocabulary
 
 import os
-import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +142,65 @@ def test_threads_and_instruction_sets_change_no_bit(
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 16, 64, CHUNK + 1])
+def test_a_batch_equals_its_sequences_one_by_one(engine: CpuEngine, batch: int) -> None:
+    """Sequences of different lengths and contents, some steps together."""
+    states = [engine.new_state() for _ in range(batch)]
+    for b, state in enumerate(states):
+        engine.forward(tokens(1 + b % 5, TINY.vocab_size, seed=b), state)
+    alone = [state.copy() for state in states]
+    for step in range(3):
+        ids = tokens(batch, TINY.vocab_size, seed=1000 + step)
+        together = engine.step(ids, states)
+        single = [engine.forward([token], state) for token, state in zip(ids, alone, strict=True)]
+        assert (together == np.stack(single)).all()
+    assert all((a == b).all() for a, b in zip(states, alone, strict=True))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=name_of)
+def test_a_batch_changes_no_bit_on_any_instruction_set_or_threads(
+    config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = PackedCheckpoint.open(packed_folder(tmp_path, config))
+    found = set()
+    for isa in ISAS:
+        monkeypatch.setenv(ISA_VARIABLE, isa)
+        for threads in (1, 3):
+            engine = CpuEngine(packed, threads=threads)
+            states = [engine.new_state() for _ in range(11)]
+            logits = [engine.step(tokens(11, config.vocab_size, seed), states).tobytes() for seed in range(3)]
+            found.add((*logits, *(state.tobytes() for state in states)))
+    assert len(found) == 1
+
+
+def test_a_step_of_the_twin_equals_its_forward(packed: Path) -> None:
+    twin = NaiveEngine(PackedCheckpoint.open(packed))
+    states, alone = ([twin.new_state() for _ in range(2)] for _ in range(2))
+    logits = twin.step([4, 5], states)
+    assert (logits == np.stack([twin.forward([4], alone[0]), twin.forward([5], alone[1])])).all()
+    assert (states[1] == alone[1]).all()
+
+
+def test_long_chunks_of_a_narrow_model_equal_single_steps(tmp_path: Path) -> None:
+    engine = CpuEngine(PackedCheckpoint.open(packed_folder(tmp_path, CONFIGS[1])))
+    ids = tokens(2 * CHUNK, CONFIGS[1].vocab_size)
+    state = engine.new_state()
+    single = np.stack([engine.forward([token], state) for token in ids])
+    assert (engine.forward(ids, engine.new_state(), every=True) == single).all()
+
+
+def test_steps_that_do_not_fit_their_states_are_refused(engine: CpuEngine) -> None:
+    state = engine.new_state()
+    with pytest.raises(UsageError, match="2 ids came with 1 states: give each sequence one of each"):
+        engine.step([1, 2], [state])
+    with pytest.raises(UsageError, match="two sequences share one state"):
+        engine.step([1, 2], [state, state])
+    with pytest.raises(UsageError, match="ids of shape"):
+        engine.step([], [])
+    with pytest.raises(UsageError, match="state is"):
+        engine.step([1], [state[:1]])
+
+
 def test_state_copied_and_restored_branches_a_text(engine: CpuEngine) -> None:
     state = engine.new_state()
     engine.forward(tokens(12, TINY.vocab_size), state)
@@ -160,15 +218,25 @@ def test_two_python_threads_may_share_an_engine(engine: CpuEngine) -> None:
     assert all((a == b).all() for a, b in zip(alone, together, strict=True))
 
 
-def test_memory_does_not_grow_with_the_length_of_the_text(engine: CpuEngine) -> None:
-    state = engine.new_state()
-    engine.forward(tokens(2 * CHUNK, TINY.vocab_size), state)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    engine.forward(tokens(20_000, TINY.vocab_size), state)
-    for token in tokens(2_000, TINY.vocab_size):
-        engine.forward([token], state)
-    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert grown_kib < 4096
+READ = """
+import pathlib, sys
+from unmul.checkpoint import PackedCheckpoint
+from unmul.engine.cpu import CpuEngine
+from unmul.machine import peak_rss_bytes
+
+engine = CpuEngine(PackedCheckpoint.open(pathlib.Path(sys.argv[1])), threads=1)
+state, ids = engine.new_state(), [k * 7919 % engine.config.vocab_size for k in range(10_000)]
+for left in range(int(sys.argv[2]), 0, -len(ids)):
+    engine.forward(ids[:left], state)
+print(peak_rss_bytes())
+"""
+
+
+def test_a_million_tokens_take_the_memory_of_ten(tmp_path: Path) -> None:
+    folder = packed_folder(tmp_path, ModelConfig(vocab_size=64, hidden_size=64, num_hidden_layers=1))
+    run = [sys.executable, "-c", READ, str(folder)]
+    ten, million = (int(subprocess.check_output([*run, str(count)])) for count in (10, 1_000_000))
+    assert million - ten < 8 * 2**20  # one chunk's activations and some Python objects
 
 
 @pytest.mark.parametrize(

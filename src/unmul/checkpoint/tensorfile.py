@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from unmul.errors import CheckpointError
 
-__all__ = ["BF16", "Array", "TensorFile", "TensorSpec", "release_pages", "write_tensors"]
+__all__ = ["BF16", "Array", "RowReader", "TensorFile", "TensorSpec", "release_pages", "write_tensors"]
 
 Array = npt.NDArray[Any]
 
@@ -85,9 +86,37 @@ def release_pages(array: Array) -> None:
     mapped = getattr(array, "_mmap", None)
     if mapped is None or not hasattr(mapped, "madvise"):
         return
-    start = array.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    start = _offset(array)
     page = start // mmap.PAGESIZE * mmap.PAGESIZE
     mapped.madvise(mmap.MADV_DONTNEED, page, start + array.nbytes - page)
+
+
+def _offset(array: Array) -> int:
+    return array.ctypes.data - np.frombuffer(array._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
+
+
+class RowReader:
+    """Rows of a mapped tensor [N, K], read from its file one by one.
+
+    Read in place the whole tensor would become resident: the system maps up to 2 MiB around each row, and giving that
+    back costs more than reading.
+    """
+
+    def __init__(self, table: Array) -> None:
+        self.width, self._dtype = table.shape[1], table.dtype
+        self._start, self._row_bytes = _offset(table), self.width * table.itemsize
+        self._file = open(table.filename, "rb", buffering=0)  # type: ignore[attr-defined]  # noqa: SIM115 - kept open
+
+    def __call__(self, rows: Iterable[int]) -> Array:
+        """Those rows [T, K]. Raises CheckpointError where the file has been cut since it was mapped."""
+        parts = [os.pread(self._file.fileno(), self._row_bytes, self._start + row * self._row_bytes) for row in rows]
+        data = b"".join(parts)
+        if len(data) < len(parts) * self._row_bytes:
+            raise CheckpointError(f"{self._file.name} has been cut", "copy or download it again")
+        return np.frombuffer(data, self._dtype).reshape(-1, self.width)
+
+    def __del__(self) -> None:
+        self._file.close()
 
 
 def write_tensors(

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from unmul.cli.output import emit, megabytes, note, rows
 from unmul.config import preset as preset_config
-from unmul.engine.bench import BenchReport, measure, write_random
+from unmul.engine.bench import BenchReport, BenchRequest, measure, write_random
 from unmul.errors import UsageError
 from unmul.runtime import embedded_model
 
@@ -28,6 +28,8 @@ def bench(
     threads: Annotated[int | None, Parameter(name=("--threads", "-t"))] = None,
     prompt: int = 512,
     new: int = 128,
+    batch: int = 1,
+    profile: bool = False,
     json: bool = False,
 ) -> None:
     """Measure prefill and decode speed, bandwidth and peak memory.
@@ -38,12 +40,15 @@ def bench(
         threads: one for each core when left out.
         prompt: tokens read at once.
         new: tokens read one by one after the prompt.
+        batch: sequences that are read together after the prompt; decode counts the tokens of all.
+        profile: also measure where the time goes.
         json: write one JSON document instead of text.
     """
     if model is not None and preset is not None:
         raise UsageError(f"bench was given both {model} and --preset {preset}", "give one of them")
+    request = BenchRequest(threads=threads, prompt=prompt, new=new, batch=batch, profile=profile)
     with _folder(model, preset) as folder:
-        report = measure(folder, threads=threads, prompt=prompt, new=new)
+        report = measure(folder, request)
     if json:
         emit({"model": preset or str(model or "embedded"), **asdict(report)})
     else:
@@ -66,12 +71,24 @@ def _lines(report: BenchReport) -> list[tuple[str, str]]:
     return [
         ("backend", report.backend),
         ("prefill", _rate(report.prefill_tokens_per_s, report.prefill_spread, report.prompt_tokens)),
-        ("decode", _rate(report.decode_tokens_per_s, report.decode_spread, report.new_tokens)),
+        ("decode", _rate(report.decode_tokens_per_s, report.decode_spread, report.new_tokens * report.batch)),
         ("weights", f"{megabytes(report.weight_bytes)} in memory, {megabytes(report.file_bytes)} on disk"),
-        ("bandwidth", f"{report.bandwidth_GBs:.1f} GB/s in decode"),
+        ("bandwidth", _bandwidth(report)),
         ("peak memory", megabytes(report.peak_rss_bytes)),
         ("energy", f"not measured: {report.joules_reason}"),
+        *[(f"{name} phases", _phases(seconds)) for name, seconds in (report.profile or {}).items()],
     ]
+
+
+def _bandwidth(report: BenchReport) -> str:
+    share = f"{report.bandwidth_share:.0%} of the {report.machine_GBs:.1f} that these threads read"
+    return f"{report.bandwidth_GBs:.1f} GB/s in decode, {share}"
+
+
+def _phases(seconds: dict[str, float]) -> str:
+    total = sum(seconds.values())
+    falling = sorted(seconds.items(), key=lambda item: -item[1])
+    return f"{1e6 * total:.0f} us a token: " + ", ".join(f"{phase} {spent / total:.0%}" for phase, spent in falling)
 
 
 def _rate(rate: float, spread: list[float], tokens: int) -> str:

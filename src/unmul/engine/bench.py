@@ -1,4 +1,5 @@
-"""How fast a packed model runs here: tokens per second, bandwidth and peak memory, measured in a process of its own."""
+"""How fast a packed model runs here: tokens per second, where the time goes, bandwidth against the machine's own, and
+peak memory, measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from unmul.checkpoint import write_packed
+from unmul.checkpoint import PackedCheckpoint, write_packed
 from unmul.checkpoint.packed import packed_specs
 from unmul.checkpoint.tensorfile import BF16, Array
 from unmul.config import ModelConfig
@@ -22,7 +23,7 @@ from unmul.engine.cpu import CpuEngine
 from unmul.errors import EngineError, UsageError
 from unmul.machine import peak_rss_bytes
 
-__all__ = ["BenchReport", "measure", "measure_here", "write_random"]
+__all__ = ["BenchReport", "BenchRequest", "measure", "measure_here", "write_random"]
 
 NOT_MEASURED = "no energy counter is read by this version"
 _VALID_BYTES = 243
@@ -30,12 +31,17 @@ _VALID_BYTES = 243
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """Medians over runs, [least, most] as spread; bytes, GB/s (10^9), seconds; joules None where no meter was read."""
+    """Medians over runs, [least, most] as spread; bytes, GB/s (10^9), seconds; joules None where no meter was read.
+
+    Decode counts the tokens of all sequences of the batch; machine_GBs is what the same threads reach when they only
+    read the weights; profile holds seconds a token by phase, of one more run of prefill and of decode.
+    """
 
     backend: str
     threads: int
     prompt_tokens: int
     new_tokens: int
+    batch: int
     runs: int
     load_s: float
     prefill_tokens_per_s: float
@@ -45,40 +51,57 @@ class BenchReport:
     weight_bytes: int
     file_bytes: int
     bandwidth_GBs: float
+    machine_GBs: float
+    bandwidth_share: float
     peak_rss_bytes: int
     joules_per_token: float | None
     joules_reason: str
+    profile: dict[str, dict[str, float]] | None
 
 
-def measure(folder: Path, *, threads: int | None, prompt: int, new: int, runs: int = 5) -> BenchReport:
+@dataclass(frozen=True, slots=True)
+class BenchRequest:
+    """What to measure: a prompt of one sequence, then new tokens one by one of each of batch sequences."""
+
+    threads: int | None = None
+    prompt: int = 512
+    new: int = 128
+    batch: int = 1
+    runs: int = 5
+    profile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "new", "batch", "runs"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)} cannot be measured", "choose at least 1")
+
+
+def measure(folder: Path, request: BenchRequest) -> BenchReport:
     """Measure a packed folder in a fresh process, so that the peak memory is the engine's alone."""
-    for name, value in (("prompt", prompt), ("new", new), ("runs", runs)):
-        if value < 1:
-            raise UsageError(f"{name} {value} cannot be measured", "choose at least 1")
-    request = json.dumps({"folder": str(folder), "threads": threads, "prompt": prompt, "new": new, "runs": runs})
-    child = subprocess.run([sys.executable, "-m", "unmul.engine.bench", request], capture_output=True, text=True)
+    words = [sys.executable, "-m", "unmul.engine.bench", str(folder), json.dumps(asdict(request))]
+    child = subprocess.run(words, capture_output=True, text=True)
     if child.returncode != 0:
         last = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
         raise EngineError(f"the measuring process failed ({last})", "run it again with --debug")
     return BenchReport(**json.loads(child.stdout))
 
 
-def measure_here(folder: Path, *, threads: int | None, prompt: int, new: int, runs: int) -> BenchReport:
+def measure_here(folder: Path, request: BenchRequest) -> BenchReport:
     """Measure in this process: one warm-up, then runs of a prompt and of single tokens after it."""
-    from unmul.engine import open_engine
-
     started = time.perf_counter()
-    engine = open_engine(folder, threads=threads)
+    engine = CpuEngine(PackedCheckpoint.open(folder), threads=request.threads)
     load_s = time.perf_counter() - started
-    assert isinstance(engine, CpuEngine)
-    rates = [_run(engine, prompt, new) for _ in range(runs + 1)][1:]
+    rates = [_run(engine, request) for _ in range(request.runs + 1)][1:]
     prefill, decode = ([rate[k] for rate in rates] for k in (0, 1))
+    machine = engine.read_bandwidth()
+    bandwidth = engine.weight_bytes * median(decode) / request.batch
     return BenchReport(
         backend=engine.backend,
         threads=engine.threads,
-        prompt_tokens=prompt,
-        new_tokens=new,
-        runs=runs,
+        prompt_tokens=request.prompt,
+        new_tokens=request.new,
+        batch=request.batch,
+        runs=request.runs,
         load_s=load_s,
         prefill_tokens_per_s=median(prefill),
         decode_tokens_per_s=median(decode),
@@ -86,23 +109,54 @@ def measure_here(folder: Path, *, threads: int | None, prompt: int, new: int, ru
         decode_spread=[min(decode), max(decode)],
         weight_bytes=engine.weight_bytes,
         file_bytes=(folder / "model.safetensors").stat().st_size,
-        bandwidth_GBs=engine.weight_bytes * median(decode) / 1e9,
+        bandwidth_GBs=bandwidth / 1e9,
+        machine_GBs=machine / 1e9,
+        bandwidth_share=bandwidth / machine,
         peak_rss_bytes=peak_rss_bytes(),
         joules_per_token=None,
         joules_reason=NOT_MEASURED,
+        profile=_profile(engine, request) if request.profile else None,
     )
 
 
-def _run(engine: CpuEngine, prompt: int, new: int) -> tuple[float, float]:
-    ids = np.random.default_rng(0).integers(0, engine.config.vocab_size, prompt + new).tolist()
-    state = engine.new_state()
+def _run(engine: CpuEngine, request: BenchRequest) -> tuple[float, float]:
+    """Tokens per second of prefill and of decode."""
+    prompt, new = _work(engine, request)
+    return request.prompt / _seconds(prompt), request.new * request.batch / _seconds(new)
+
+
+def _work(engine: CpuEngine, request: BenchRequest) -> tuple[Callable[[], None], Callable[[], None]]:
+    ids = np.random.default_rng(0).integers(0, engine.config.vocab_size, request.prompt + request.new).tolist()
+    states = [engine.new_state() for _ in range(request.batch)]
+
+    def prompt() -> None:
+        engine.forward(ids[: request.prompt], states[0])
+        for state in states[1:]:
+            state[:] = states[0]
+
+    def new() -> None:
+        for token in ids[request.prompt :]:
+            engine.step([token] * request.batch, states)
+
+    return prompt, new
+
+
+def _profile(engine: CpuEngine, request: BenchRequest) -> dict[str, dict[str, float]]:
+    """Seconds a token by phase. What lies outside the native pass (the call, rows of the table) is the embeddings'."""
+    tokens = (request.prompt, request.new * request.batch)
+    found = {}
+    for name, work, count in zip(("prefill", "decode"), _work(engine, request), tokens, strict=True):
+        with engine.profile() as phases:
+            total = _seconds(work)
+        phases["embeddings"] += total - sum(phases.values())
+        found[name] = {phase: spent / count for phase, spent in phases.items()}
+    return found
+
+
+def _seconds(work: Callable[[], None]) -> float:
     start = time.perf_counter()
-    engine.forward(ids[:prompt], state)
-    middle = time.perf_counter()
-    for token in ids[prompt:]:
-        engine.forward([token], state)
-    end = time.perf_counter()
-    return prompt / (middle - start), new / (end - middle)
+    work()
+    return time.perf_counter() - start
 
 
 def write_random(folder: Path, config: ModelConfig, seed: int = 0) -> None:
@@ -129,5 +183,4 @@ def _random_maker(config: ModelConfig, random: np.random.Generator) -> Callable[
 
 
 if __name__ == "__main__":
-    request = json.loads(sys.argv[1])
-    print(json.dumps(asdict(measure_here(Path(request.pop("folder")), **request))))
+    print(json.dumps(asdict(measure_here(Path(sys.argv[1]), BenchRequest(**json.loads(sys.argv[2]))))))

@@ -3,12 +3,13 @@
 Same contract as engine.naive.NaiveEngine; compared in tests/engine/test_cpu.py.
 """
 
-# L layers, T tokens, D width, V vocabulary
+# B sequences, L layers, T tokens, D width, V vocabulary
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -67,8 +68,40 @@ class CpuEngine:
         for start in range(0, len(ids_T), CHUNK):
             wanted = logits[start : start + CHUNK] if every else logits[: start + CHUNK >= len(ids_T)]
             with self._lock:
-                self._model.forward(self._embed(ids_T[start : start + CHUNK]), state, wanted)
+                self._model.forward(self._embed(ids_T[start : start + CHUNK]), [state], wanted)
         return logits if every else logits[0]
+
+    def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
+        """Read one token of each of B >= 1 sequences, advance their states [L, D] in place; logits [B, V]."""
+        ids_B = self._checked_ids(ids)
+        if len(states) != len(ids_B):
+            raise UsageError(f"{len(ids_B)} ids came with {len(states)} states", "give each sequence one of each")
+        for state in states:
+            self._check_state(state)
+        if len({state.ctypes.data for state in states}) < len(states):
+            raise UsageError("two sequences share one state", "pass state.copy()")
+        logits_BV = np.empty((len(ids_B), self.config.vocab_size), np.float32)
+        for start in range(0, len(ids_B), CHUNK):
+            part = slice(start, start + CHUNK)
+            with self._lock:
+                self._model.forward(self._embed(ids_B[part]), list(states[part]), logits_BV[part])
+        return logits_BV
+
+    def read_bandwidth(self, seconds: float = 0.3) -> float:
+        """Bytes a second at which this engine's threads read its weights and do nothing else with them."""
+        with self._lock:
+            return self._model.read_bandwidth(seconds)
+
+    @contextmanager
+    def profile(self) -> Iterator[dict[str, float]]:
+        """Measure phases; the yielded dict is filled at the end: seconds by phase, the mean over threads."""
+        phases: dict[str, float] = {}
+        self._model.profile(True)
+        try:
+            yield phases
+        finally:
+            self._model.profile(False)
+            phases |= self._model.phases()
 
     def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
         ids_T = np.asarray(ids)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unmul.checkpoint import PackedCheckpoint
-from unmul.checkpoint.tensorfile import release_pages
+from unmul.checkpoint.tensorfile import RowReader, release_pages
 from unmul.engine import _native
 from unmul.engine.base import FloatArray
 from unmul.engine.naive import forget_bounds
@@ -17,34 +17,19 @@ from unmul.errors import CheckpointError
 __all__ = ["Embeddings", "load_model", "projections"]
 
 _EMBEDDINGS = "model.embeddings.weight"
-_RESIDENT_ROWS = 4  # of the embedding table
 _REPACK = "the file is sound but its numbers are not: pack the latent checkpoint again"
 
 
 class Embeddings:
-    """The file's embedding table, read in place: tokens [T] -> float32 [T, D]."""
+    """The file's embedding table, read row by row: tokens [T] -> float32 [T, D]."""
 
     def __init__(self, packed: PackedCheckpoint) -> None:
-        self._table = packed.tensors[_EMBEDDINGS]
+        self._rows = RowReader(packed.tensors[_EMBEDDINGS])
         self._scales = _finite(packed, _EMBEDDINGS + "_scale") if packed.embeddings == "int8" else None
-        self._rows_read = 0
 
     def __call__(self, ids_T: npt.NDArray[np.int64]) -> FloatArray:
-        x_TD = np.empty((len(ids_T), self._table.shape[1]), np.float32)
-        for start in range(0, len(ids_T), _RESIDENT_ROWS):
-            part = slice(start, start + _RESIDENT_ROWS)
-            x_TD[part] = self._table[ids_T[part]]
-            self._forget(len(x_TD[part]))
-        if self._scales is not None:
-            x_TD *= self._scales[ids_T][:, None]
-        return x_TD
-
-    def _forget(self, rows: int) -> None:
-        # The system maps up to 2 MiB around each row that is read: soon the whole table would stay in memory.
-        self._rows_read += rows
-        if self._rows_read >= _RESIDENT_ROWS:
-            release_pages(self._table)
-            self._rows_read = 0
+        x_TD: FloatArray = self._rows(ids_T.tolist()).astype(np.float32)
+        return x_TD if self._scales is None else x_TD * self._scales[ids_T][:, None]
 
 
 def load_model(packed: PackedCheckpoint, isa: str, threads: int) -> _native.Model:

@@ -3,7 +3,7 @@
 Every line is one line of the model's definition; the integer products are exact.
 """
 
-# T tokens, D width, I hidden, V vocabulary
+# B sequences, T tokens, D width, I hidden, V vocabulary
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ class NaiveEngine:
         x_TD = self._norm("model.norm", x_TD)
         logits = self.linear("lm_head", x_TD if every else x_TD[-1:])
         return logits if every else logits[0]
+
+    def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
+        return np.stack([self.forward([token], state) for token, state in zip(ids, states, strict=True)])
 
     def _block(self, layer: int, x_TD: FloatArray, state: FloatArray) -> FloatArray:
         prefix = f"model.layers.{layer}."

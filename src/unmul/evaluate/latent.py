@@ -1,6 +1,6 @@
 """A PyTorch model as an engine: latent checkpoints and models in training answer like every other runtime."""
 
-# T tokens, V vocabulary, L layers, D width
+# B sequences, T tokens, V vocabulary, L layers, D width
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ class TorchEngine:
         state[:] = output.state[:, 0].cpu().numpy()
         logits_TV: FloatArray = output.logits[0].float().cpu().numpy()
         return logits_TV if every else logits_TV[-1]
+
+    @torch.inference_mode()
+    def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
+        ids_BT = torch.tensor(list(ids), device=self._device)[:, None]
+        output = self._model(ids_BT, torch.tensor(np.stack(states, 1), device=self._device))
+        for b, state in enumerate(states):
+            state[:] = output.state[:, b].cpu().numpy()
+        logits_BV: FloatArray = output.logits[:, -1].float().cpu().numpy()
+        return logits_BV
 
 
 def open_latent(folder: Path, device: str) -> TorchEngine:

@@ -1,0 +1,149 @@
+"""Our engine beside llama.cpp on the same matrices, machine and threads, in one interleaved run.
+
+    python benchmarks/decode/peers.py [--presets 370m 1.3b 2.7b] [--threads 1 2] [--rounds 5]
+
+PEER_PYTHON names a Python that has llama-cpp-python and gguf; unset, it is this one. A round is a fresh process of each
+engine, one after another, so that a noisy minute touches all. Our tests run first. Writes
+cpu_decode_<machine>_<date>.md and the raw figures as .json beside it.
+"""
+
+# The peers have attention and a KV cache besides the matrices, and an F16 embedding; ours has its recurrence.
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from engine import REPOSITORY, check, describe, write_report
+
+from unmul.config import preset
+from unmul.engine.bench import BenchRequest, measure, write_random
+from unmul.engine.choose import physical_cores
+
+HERE = Path(__file__).resolve().parent
+OURS, YARDSTICK = "unmul", "TQ2_0"
+PEERS = ("TQ1_0", "TQ2_0", "Q4_0")
+PROMPT, NEW = 512, 128
+PHASES = ("decode", "prefill")
+PEER_PYTHON = os.environ.get("PEER_PYTHON", sys.executable)
+
+Rates = dict[str, float]
+
+
+def main() -> None:
+    """Check, measure round by round, write the report after each series."""
+    options = arguments()
+    check()
+    document = describe() | {"rounds": options.rounds, "peers": versions(), "figures": []}
+    for name in options.presets:
+        with tempfile.TemporaryDirectory(prefix="unmul-peers-") as temporary:
+            files = prepare(Path(temporary), name)
+            for threads in options.threads:
+                rounds = [one_round(files, threads) for _ in range(options.rounds)]
+                document["figures"].append({"preset": name, "threads": threads, "engines": summary(rounds)})
+                print(write_report(options.out, "cpu_decode", document, report(document)), flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["370m", "1.3b", "2.7b"])
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, physical_cores()}))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "reports")
+    return parser.parse_args()
+
+
+def versions() -> str:
+    """The peers' packages, as they call themselves."""
+    code = "import importlib.metadata as m; print(*(p + ' ' + m.version(p) for p in ('llama-cpp-python', 'gguf')))"
+    return run([PEER_PYTHON, "-c", code]).strip()
+
+
+def prepare(folder: Path, name: str) -> dict[str, Path]:
+    """The same shape for every engine: our packed folder, and a stand-in per peer."""
+    files = {kind: folder / f"{kind}.gguf" for kind in PEERS}
+    for kind, path in files.items():
+        run([PEER_PYTHON, str(HERE / "standin.py"), str(path), name, kind])
+    write_random(folder / "packed", preset(name))
+    return {**files, OURS: folder / "packed"}
+
+
+def one_round(files: dict[str, Path], threads: int) -> dict[str, Rates]:
+    """Tokens per second of every engine, each in a process of its own."""
+    return {name: ours(path, threads) if name == OURS else peer(path, threads) for name, path in files.items()}
+
+
+def ours(folder: Path, threads: int) -> Rates:
+    """Prefill and decode of our engine."""
+    found = measure(folder, BenchRequest(threads, PROMPT, NEW, runs=1))
+    return {"prefill": found.prefill_tokens_per_s, "decode": found.decode_tokens_per_s}
+
+
+def peer(path: Path, threads: int) -> Rates:
+    """Prefill and decode of llama.cpp."""
+    words = [PEER_PYTHON, str(HERE / "llamacpp.py"), str(path), str(threads), str(PROMPT), str(NEW)]
+    rates: Rates = json.loads(run(words).splitlines()[-1])
+    return rates
+
+
+def run(words: list[str]) -> str:
+    """What a process prints; stops with its last words where it fails."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(words)}: {done.stderr.strip()[-1000:] or done.returncode}")
+    return done.stdout
+
+
+def summary(rounds: list[dict[str, Rates]]) -> dict[str, Any]:
+    """Per engine and phase: median, [least, most], every round, and the median ratio to the yardstick of its round."""
+    found: dict[str, Any] = {}
+    for name in rounds[0]:
+        found[name] = {}
+        for phase in PHASES:
+            rates = [each[name][phase] for each in rounds]
+            ratio = median(each[name][phase] / each[YARDSTICK][phase] for each in rounds)
+            spread = [min(rates), max(rates)]
+            found[name][phase] = {"median": median(rates), "spread": spread, "rounds": rates, "ratio": ratio}
+    return found
+
+
+def report(document: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    where = document["machine"]
+    lines = [
+        f"# CPU decode beside llama.cpp, {where['cpu']}, {document['date']}",
+        "",
+        f"Commit {document['commit']}; {where['cores']} cores; {where['system']}; Python {where['python']};",
+        f"peers: {document['peers']}. Command: `{' '.join(['python', *document['command']])}`.",
+        f"Random ternary weights, head included, prompt {PROMPT}, new {NEW}; {document['rounds']} interleaved rounds,",
+        "each engine in a fresh process: median [least, most] in tokens/s; x is the median over rounds of the ratio to",
+        f"{YARDSTICK}.",
+        "The peers run a Llama-shaped stand-in with the same matrices, so attention and its cache are theirs besides.",
+        "",
+        "| model | threads | engine | decode | x | prefill | x |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for series in document["figures"]:
+        for name, phases in series["engines"].items():
+            cells = [cell for phase in PHASES for cell in phase_cells(phases[phase])]
+            lines.append("| " + " | ".join([series["preset"], str(series["threads"]), name, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def phase_cells(found: dict[str, Any]) -> list[str]:
+    """Rate and ratio."""
+    least, most = found["spread"]
+    return [f"{found['median']:.1f} [{least:.1f}, {most:.1f}]", f"{found['ratio']:.2f}"]
+
+
+if __name__ == "__main__":
+    main()

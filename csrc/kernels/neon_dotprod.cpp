@@ -1,0 +1,81 @@
+// Same contract as scalar.cpp, on 128-bit registers with sdot (s8 x s8, int32 sums, no saturation): codes 0..2 are
+// positive bytes, so only crumb 3, whose place is the sign bit, must be shifted before it is used.
+#include <arm_neon.h>
+
+#include "kernels.h"
+
+#define UNMUL_WIDTH 4
+
+namespace unmul {
+namespace {
+
+#include "lanes.h"
+
+#include "elementwise.h"
+
+constexpr int kQuarters = kTileBytes / 16;  // a register holds 4 rows of a tile
+
+UNMUL_INLINE uint8x16_t quarter(const uint8_t* tile, int index) { return vld1q_u8(tile + 16 * index); }
+
+UNMUL_INLINE int8x16_t masked(uint8x16_t weights, int mask) {
+    return vreinterpretq_s8_u8(vandq_u8(weights, vdupq_n_u8(uint8_t(mask))));
+}
+
+// One token: crumbs 1 and 2 are masked where they stand, four and sixteen times too large, and divided exactly at the end.
+void panel_of_one(const uint8_t* tile, const int8_t* q, int columns, int32_t sum, int32_t* out) {
+    int32x4_t ones[kQuarters] = {}, fours[kQuarters] = {}, sixteens[kQuarters] = {};
+    for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes) {
+        __builtin_prefetch(tile + kPrefetchBytes);
+        const int8x16_t x = vld1q_s8(q + k);
+        for (int part = 0; part < kQuarters; ++part) {
+            const uint8x16_t weights = quarter(tile, part);
+            ones[part] = vdotq_laneq_s32(ones[part], masked(weights, 0x03), x, 0);
+            fours[part] = vdotq_laneq_s32(fours[part], masked(weights, 0x0c), x, 1);
+            sixteens[part] = vdotq_laneq_s32(sixteens[part], masked(weights, 0x30), x, 2);
+            ones[part] = vdotq_laneq_s32(ones[part], vreinterpretq_s8_u8(vshrq_n_u8(weights, 6)), x, 3);
+        }
+    }
+    for (int part = 0; part < kQuarters; ++part) {
+        const int32x4_t larger = vaddq_s32(vshrq_n_s32(fours[part], 2), vshrq_n_s32(sixteens[part], 4));
+        vst1q_s32(out + 4 * part, vsubq_s32(vaddq_s32(ones[part], larger), vdupq_n_s32(sum)));
+    }
+}
+
+constexpr int kBlockTokens = 4;
+constexpr int kBlockPanels = 1;
+
+// T tokens: crumbs are shifted down once and used T times.
+template <int T, int P>
+void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, const int32_t* sum, int32_t* out,
+           int stride) {
+    static_assert(P == 1);
+    int32x4_t total[T][kQuarters];
+    for (int t = 0; t < T; ++t)
+        for (int32x4_t& part : total[t]) part = vdupq_n_s32(-sum[t]);
+    for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes) {
+        __builtin_prefetch(tile + kPrefetchBytes);
+        uint8x16_t weights[kQuarters];
+        for (int part = 0; part < kQuarters; ++part) weights[part] = quarter(tile, part);
+        for (int c = 0; c < 4; ++c, q += 4 * step) {
+            int8x16_t x[T];
+            for (int t = 0; t < T; ++t)
+                x[t] = vreinterpretq_s8_s32(vld1q_dup_s32(reinterpret_cast<const int32_t*>(q) + t));
+            for (int part = 0; part < kQuarters; ++part) {
+                const int8x16_t crumb = masked(weights[part], 0x03);
+                weights[part] = vshrq_n_u8(weights[part], 2);
+                for (int t = 0; t < T; ++t) total[t][part] = vdotq_s32(total[t][part], crumb, x[t]);
+            }
+        }
+    }
+    for (int t = 0; t < T; ++t)
+        for (int part = 0; part < kQuarters; ++part) vst1q_s32(out + size_t(t) * stride + 4 * part, total[t][part]);
+}
+
+#include "blocks.h"
+
+}  // namespace
+
+extern const Kernels kNeonDotprod;
+const Kernels kNeonDotprod = table("neon_dotprod", product);
+
+}  // namespace unmul
