@@ -2,6 +2,9 @@
 
 __all__ = [
     "BF16_LOGITS",
+    "BF16_ROUNDING",
+    "BF16_STEPS",
+    "CODE_FLIPS",
     "FLOAT32_SUMS",
     "GOLDEN",
     "relative_l2",
@@ -12,8 +15,11 @@ from typing import Any
 import numpy as np
 
 GOLDEN = 1e-5  # against the published implementation on a GPU in float32: order of summation only
+BF16_STEPS = 2e-2  # several bf16 roundings in a row, and 8-bit codes that they move
+CODE_FLIPS = 2e-3  # a few 8-bit codes of an operand moved by one, where the last bit of a norm decides
 FLOAT32_SUMS = 2e-6  # the same float32 arithmetic in another order of summation
 BF16_LOGITS = 0.2  # bfloat16 keeps 8 bits: the published code's own distance between bf16 and float32 is 0.138
+BF16_ROUNDING = 8e-3  # one rounding to 8 bits, 2^-9; Triton's interpreter cuts instead, up to 2^-7
 
 
 def relative_l2(found: Any, expected: Any) -> float:

@@ -13,6 +13,8 @@ from torch import nn
 from unmul.config import ModelConfig
 from unmul.model.bitlinear import BitLinear
 from unmul.model.block import Block
+from unmul.ops.head_loss import head_loss
+from unmul.ops.norm_project import norm_project
 
 __all__ = ["Backbone", "MatMulFreeLM", "Output", "initialise"]
 
@@ -39,17 +41,26 @@ class Backbone(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, ids_BT: torch.Tensor, state_LBD: torch.Tensor, mask_BT: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Normalised output [B, T, D], new state, and the residual stream before each block and at the end."""
-        hidden = [self.embeddings(ids_BT)]
+        self,
+        ids_BT: torch.Tensor,
+        state_LBD: torch.Tensor,
+        mask_BT: torch.Tensor | None = None,
+        hidden: list[torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The residual stream as x and delta, their sum not yet taken, and the new state.
+
+        A list given as hidden receives the residual stream before each block and at the end.
+        """
+        x_BTD = self.embeddings(ids_BT)
+        delta_BTD: torch.Tensor | None = None
         states = []
         for layer, state_BD, bound_D in zip(self.layers, state_LBD, self.forget_bounds(), strict=True):
-            x_BTD, state_BD = layer(hidden[-1], state_BD, bound_D, mask_BT)
-            hidden.append(x_BTD)
+            if hidden is not None:
+                hidden.append(x_BTD if delta_BTD is None else x_BTD + delta_BTD)
+            x_BTD, delta_BTD, state_BD = layer(x_BTD, delta_BTD, state_BD, bound_D, mask_BT)
             states.append(state_BD)
-        normed = self.norm(hidden[-1])
-        return normed, torch.stack(states), (*hidden[:-1], normed)
+        assert delta_BTD is not None
+        return x_BTD, delta_BTD, torch.stack(states)
 
     def forget_bounds(self) -> list[torch.Tensor | None]:
         """Lower bound of the forget gate for each layer: cumsum(softmax) minus its first row, so 0 at the bottom."""
@@ -67,15 +78,23 @@ class MatMulFreeLM(nn.Module):
         self.config = config
         self.model = Backbone(config)
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size)
+        self._eps = config.rms_norm_eps
 
     def forward(
         self, ids_BT: torch.Tensor, state_LBD: torch.Tensor | None = None, mask_BT: torch.Tensor | None = None
     ) -> Output:
-        """Shapes: ids [B, T] int64; state from new_state or an earlier output; mask [B, T], 1 for real tokens."""
-        if state_LBD is None:
-            state_LBD = self.new_state(ids_BT.shape[0])
-        normed_BTD, state_LBD, hidden = self.model(ids_BT, state_LBD, mask_BT)
-        return Output(self.lm_head(normed_BTD), state_LBD, hidden)
+        """Shapes: ids [B, T] int64; state from new_state or an earlier output; mask [B, T] as for ops.gated_scan."""
+        hidden: list[torch.Tensor] = []
+        state_LBD = self.new_state(ids_BT.shape[0]) if state_LBD is None else state_LBD
+        x_BTD, delta_BTD, state_LBD = self.model(ids_BT, state_LBD, mask_BT, hidden)
+        norm = self.model.norm
+        x_BTD, (logits_BTV,) = norm_project(x_BTD, delta_BTD, norm.weight, [self.lm_head.projection], self._eps)
+        return Output(logits_BTV, state_LBD, (*hidden, norm(x_BTD)))
+
+    def loss(self, ids_BT: torch.Tensor, targets_BT: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
+        """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted); the logits are never stored."""
+        x_BTD, delta_BTD, _ = self.model(ids_BT, self.new_state(ids_BT.shape[0]), mask_BT)
+        return head_loss(x_BTD, delta_BTD, self.model.norm.weight, self.lm_head.projection, targets_BT, self._eps)
 
     def new_state(self, batch: int) -> torch.Tensor:
         """The state before the first token: zeros [L, B, D] in float32."""
