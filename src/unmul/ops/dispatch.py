@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -24,8 +24,8 @@ _chosen: dict[str, str] = {}
 def choose(naive: Callable[P, R]) -> Callable[P, R]:
     """The operation behind a naive function: its Triton twin for CUDA tensors, the function itself elsewhere.
 
-    The twin has the same name in the module `triton` of the same folder; the first argument's device decides.
-    UNMUL_OPS=naive or UNMUL_OPS=triton (also with Triton's interpreter, on a CPU) takes one of them always.
+    The twin has the same name in the module `triton` of the same folder; the device of the first argument, or of the
+    first tensor in it, decides. UNMUL_OPS=naive or UNMUL_OPS=triton (also with Triton's interpreter, on a CPU) takes one of them always.
     """
     mode = _mode()
     _chosen[naive.__name__] = mode
@@ -39,8 +39,9 @@ def choose(naive: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(naive)
     def operation(*args: P.args, **kwargs: P.kwargs) -> R:
-        on_gpu = isinstance(args[0], torch.Tensor) and args[0].is_cuda
-        return (twin if on_gpu else naive)(*args, **kwargs)
+        first: Any = args[0]
+        tensor: torch.Tensor = first if isinstance(first, torch.Tensor) else first[0]
+        return (twin if tensor.is_cuda else naive)(*args, **kwargs)
 
     return operation
 

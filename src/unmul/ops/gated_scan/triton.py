@@ -1,10 +1,10 @@
 """Same contract as naive.gated_scan; compared in tests/ops/test_gated_scan.py.
 
-A program owns a few columns of one sequence and walks over tiles of time: inside a tile an associative scan, between
-tiles a carry in float32 registers. The gates are formed on the way, in both directions. States come out in i's dtype.
+A warp owns 32 columns of one sequence, a thread each, and walks through time with the state in a float32 register
+while the next rows are on their way from memory. The gates are formed on the way, in both directions.
 """
 
-# B batch, T time, D width; b_ block
+# B batch, T time, D width
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from unmul.ops.rows import sigmoid
 
 __all__ = ["gated_scan"]
 
-TIME, WIDTH = 32, 32  # the tile
+WIDTH = 32  # columns of a program, one a thread
+ROWS, BACKWARD_ROWS = 32, 16  # that are loaded ahead
 NO_TOKEN, FIRST = tl.constexpr(PADDING), tl.constexpr(START)
 
 
@@ -63,7 +64,7 @@ def _scan(
     h, last = torch.empty_like(i), torch.empty_like(state)
     _scan_kernel[(triton.cdiv(width, WIDTH), batch)](
         f, i, state.contiguous(), f if bound is None else bound, f if mask is None else mask, h, last,
-        time, width, bound is not None, mask is not None, TIME, WIDTH, num_warps=2,
+        time, width, bound is not None, mask is not None, ROWS, WIDTH, num_warps=1,
     )  # fmt: skip
     return h, last
 
@@ -76,9 +77,10 @@ def _(
 
 
 @triton.jit
-def _compose(decay0, value0, decay1, value1):
-    """Two steps h -> decay h + value as one."""
-    return decay0 * decay1, decay1 * value0 + value1
+def _closed(f, bound):
+    """1 - f of the bounded forget gate, without cancellation, and the sigmoid inside."""
+    open_ = sigmoid(f.to(tl.float32))
+    return (1 - bound) * (1 - open_), open_
 
 
 @triton.jit
@@ -88,39 +90,48 @@ def _masked(decay, kind):
 
 
 @triton.jit
-def _row(tile, index, BLOCK_T: tl.constexpr):
-    return tl.sum(tl.where((tl.arange(0, BLOCK_T) == index)[:, None], tile, 0.0), 0)
+def _load_rows(p_rows, start, step: tl.constexpr, time, width, o_d, in_d, COUNT: tl.constexpr):
+    """Rows start, start + step, ... of one sequence; zeros outside of time."""
+    rows = ()
+    for index in tl.static_range(COUNT):
+        t = start + step * index
+        row = tl.load(p_rows + t * width + o_d, mask=in_d & (t >= 0) & (t < time), other=0.0)
+        rows = rows + (row,)  # noqa: RUF005 - Triton's tuples do not unpack
+    return rows
 
 
 @triton.jit
 def _scan_kernel(
     p_f, p_i, p_state, p_bound, p_mask, p_h, p_last, time, width,
-    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sequence = tl.program_id(1).to(tl.int64)
-    o_d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
+    o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     in_d = o_d < width
-    bound = tl.zeros([BLOCK_D], tl.float32)
+    p_f += sequence * time * width
+    p_i += sequence * time * width
+    p_h += sequence * time * width
+    bound = tl.zeros([BLOCK], tl.float32)
     if HAS_BOUND:
         bound = tl.load(p_bound + o_d, mask=in_d, other=0.0).to(tl.float32)
-    carry = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
-    for start in range(0, time, BLOCK_T):
-        o_t = start + tl.arange(0, BLOCK_T)
-        o = (sequence * time + o_t)[:, None] * width + o_d[None, :]
-        inside = (o_t < time)[:, None] & in_d[None, :]
-        open_ = sigmoid(tl.load(p_f + o, mask=inside, other=0.0).to(tl.float32))
-        i = tl.load(p_i + o, mask=inside, other=0.0).to(tl.float32)
-        closed = (1 - bound)[None, :] * (1 - open_)
-        decay, value = 1 - closed, i * sigmoid(i) * closed
-        if HAS_MASK:
-            kind = tl.load(p_mask + sequence * time + o_t, mask=o_t < time, other=NO_TOKEN)[:, None]
-            decay, value = _masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, value)
-        decay, value = tl.where(inside, decay, 1.0), tl.where(inside, value, 0.0)
-        decay, value = tl.associative_scan((decay, value), 0, _compose)
-        h = decay * carry[None, :] + value
-        tl.store(p_h + o, h.to(p_h.dtype.element_ty), mask=inside)
-        carry = _row(h, BLOCK_T - 1, BLOCK_T)
-    tl.store(p_last + sequence * width + o_d, carry, mask=in_d)
+    h = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
+    fs = _load_rows(p_f, 0, 1, time, width, o_d, in_d, ROWS)
+    gates = _load_rows(p_i, 0, 1, time, width, o_d, in_d, ROWS)
+    for start in range(0, time, ROWS):
+        next_fs = _load_rows(p_f, start + ROWS, 1, time, width, o_d, in_d, ROWS)
+        next_gates = _load_rows(p_i, start + ROWS, 1, time, width, o_d, in_d, ROWS)
+        for index in tl.static_range(ROWS):
+            t = start + index
+            closed, _ = _closed(fs[index], bound)
+            i = gates[index].to(tl.float32)
+            decay, value = 1 - closed, i * sigmoid(i) * closed
+            if HAS_MASK:
+                kind = tl.load(p_mask + sequence * time + t, mask=t < time, other=NO_TOKEN)
+                decay, value = _masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, value)
+            h = tl.where(t < time, decay * h + value, h)
+            tl.store(p_h + t * width + o_d, h.to(p_h.dtype.element_ty), mask=in_d & (t < time))
+        fs, gates = next_fs, next_gates
+    tl.store(p_last + sequence * width + o_d, h, mask=in_d)
 
 
 @torch.library.custom_op("unmul::gated_scan_backward", mutates_args=())
@@ -141,7 +152,7 @@ def _scan_backward(
     _scan_backward_kernel[(triton.cdiv(width, WIDTH), batch)](
         grad, grad_last.contiguous(), f, i, h, state.contiguous(), f if bound is None else bound,
         f if mask is None else mask, grad_f, grad_i, grad_state, shares,
-        time, width, bound is not None, mask is not None, TIME, WIDTH, num_warps=2,
+        time, width, bound is not None, mask is not None, BACKWARD_ROWS, WIDTH, num_warps=1,
     )  # fmt: skip
     return grad_f, grad_i, grad_state, shares.sum(0)
 
@@ -163,51 +174,47 @@ def _(
 @triton.jit
 def _scan_backward_kernel(
     p_grad, p_grad_last, p_f, p_i, p_h, p_state, p_bound, p_mask, p_grad_f, p_grad_i, p_grad_state, p_shares,
-    time, width, HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+    time, width, HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sequence = tl.program_id(1).to(tl.int64)
-    o_d = tl.program_id(0) * BLOCK_D + tl.arange(0, BLOCK_D)
+    o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     in_d = o_d < width
-    bound, bound_sum = tl.zeros([BLOCK_D], tl.float32), tl.zeros([BLOCK_D], tl.float32)
+    base = sequence * time * width
+    bound, bound_sum = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     if HAS_BOUND:
         bound = tl.load(p_bound + o_d, mask=in_d, other=0.0).to(tl.float32)
     state = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
-    carry = tl.load(p_grad_last + sequence * width + o_d, mask=in_d, other=0.0)  # of h_t from what came after t
-    for back in range(0, tl.cdiv(time, BLOCK_T)):
-        o_t = (tl.cdiv(time, BLOCK_T) - 1 - back) * BLOCK_T + tl.arange(0, BLOCK_T)
-        o = (sequence * time + o_t)[:, None] * width + o_d[None, :]
-        inside = (o_t < time)[:, None] & in_d[None, :]
-        later = (o_t + 1 < time)[:, None] & in_d[None, :]
-        open_ = sigmoid(tl.load(p_f + o, mask=inside, other=0.0).to(tl.float32))
-        next_open = sigmoid(tl.load(p_f + o + width, mask=later, other=0.0).to(tl.float32))
-        i = tl.load(p_i + o, mask=inside, other=0.0).to(tl.float32)
-        grad = tl.load(p_grad + o, mask=inside, other=0.0).to(tl.float32)
-        before = tl.load(p_h + o - width, mask=inside & (o_t > 0)[:, None], other=0.0).to(tl.float32)
-        before = tl.where((o_t == 0)[:, None], state[None, :], before)
-        closed = (1 - bound)[None, :] * (1 - open_)
-        next_decay = 1 - (1 - bound)[None, :] * (1 - next_open)
-        if HAS_MASK:
-            kind = tl.load(p_mask + sequence * time + o_t, mask=o_t < time, other=NO_TOKEN)[:, None]
-            next_kind = tl.load(p_mask + sequence * time + o_t + 1, mask=o_t + 1 < time, other=NO_TOKEN)[:, None]
-            before, next_decay = tl.where(kind == FIRST, 0.0, before), _masked(next_decay, next_kind)
-        next_decay = tl.where(later, next_decay, 1.0)
-        decay, value = tl.associative_scan((next_decay, grad), 0, _compose, reverse=True)
-        grad_h = decay * carry[None, :] + value
-        gate = sigmoid(i)
-        active = i * gate
-        grad_i = grad_h * closed * (gate + active * (1 - gate))
-        grad_decay = grad_h * (before - active)
-        if HAS_MASK:
-            grad_i = tl.where(kind == NO_TOKEN, 0.0, grad_i)
-            grad_decay = tl.where(kind == NO_TOKEN, 0.0, grad_decay)
-        grad_f = grad_decay * closed * open_
-        bound_sum += tl.sum(tl.where(inside, grad_decay * (1 - open_), 0.0), 0)
-        tl.store(p_grad_i + o, grad_i.to(p_grad_i.dtype.element_ty), mask=inside)
-        tl.store(p_grad_f + o, grad_f.to(p_grad_f.dtype.element_ty), mask=inside)
-        carry = _row(grad_h, 0, BLOCK_T)
-    first = tl.load(p_f + sequence * time * width + o_d, mask=in_d, other=0.0).to(tl.float32)
-    decay = 1 - (1 - bound) * (1 - sigmoid(first))
-    if HAS_MASK:
-        decay = _masked(decay, tl.load(p_mask + sequence * time))
-    tl.store(p_grad_state + sequence * width + o_d, carry * decay, mask=in_d)
+    later = tl.load(p_grad_last + sequence * width + o_d, mask=in_d, other=0.0)  # what comes back from t + 1
+    end = time - 1
+    fs = _load_rows(p_f + base, end, -1, time, width, o_d, in_d, ROWS)
+    gates = _load_rows(p_i + base, end, -1, time, width, o_d, in_d, ROWS)
+    grads = _load_rows(p_grad + base, end, -1, time, width, o_d, in_d, ROWS)
+    befores = _load_rows(p_h + base, end - 1, -1, time, width, o_d, in_d, ROWS)
+    for back in range(0, time, ROWS):
+        start = end - back
+        next_fs = _load_rows(p_f + base, start - ROWS, -1, time, width, o_d, in_d, ROWS)
+        next_gates = _load_rows(p_i + base, start - ROWS, -1, time, width, o_d, in_d, ROWS)
+        next_grads = _load_rows(p_grad + base, start - ROWS, -1, time, width, o_d, in_d, ROWS)
+        next_befores = _load_rows(p_h + base, start - ROWS - 1, -1, time, width, o_d, in_d, ROWS)
+        for index in tl.static_range(ROWS):
+            t = start - index
+            closed, open_ = _closed(fs[index], bound)
+            i = gates[index].to(tl.float32)
+            before = tl.where(t == 0, state, befores[index].to(tl.float32))
+            grad_h = grads[index].to(tl.float32) + later
+            gate = sigmoid(i)
+            active = i * gate
+            grad_i = grad_h * closed * (gate + active * (1 - gate))
+            decay, grad_decay = 1 - closed, grad_h * (before - active)
+            if HAS_MASK:
+                kind = tl.load(p_mask + sequence * time + t, mask=t >= 0, other=NO_TOKEN)
+                decay, grad_i = _masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, grad_i)
+                grad_decay = tl.where(kind == FIRST, -grad_h * active, tl.where(kind == NO_TOKEN, 0.0, grad_decay))
+            later = tl.where(t >= 0, decay * grad_h, later)
+            grad_f = grad_decay * closed * open_
+            bound_sum += tl.where(t >= 0, grad_decay * (1 - open_), 0.0)
+            tl.store(p_grad_i + base + t * width + o_d, grad_i.to(p_grad_i.dtype.element_ty), mask=in_d & (t >= 0))
+            tl.store(p_grad_f + base + t * width + o_d, grad_f.to(p_grad_f.dtype.element_ty), mask=in_d & (t >= 0))
+        fs, gates, grads, befores = next_fs, next_gates, next_grads, next_befores
+    tl.store(p_grad_state + sequence * width + o_d, later, mask=in_d)
     tl.store(p_shares + sequence * width + o_d, bound_sum, mask=in_d)

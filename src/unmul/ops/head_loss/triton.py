@@ -22,7 +22,7 @@ from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["head_loss"]
 
-ROWS = 4096  # that go through the head together
+ROWS = 2048  # that go through the head together
 NOT_COUNTED = tl.constexpr(IGNORED)
 
 

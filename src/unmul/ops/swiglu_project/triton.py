@@ -35,13 +35,14 @@ class _SwigluProject(torch.autograd.Function):
         u_M2I = u.reshape(-1, u.shape[-1])
         q_1MI, s_1M = _swiglu_quantise(u_M2I, gain)
         y_1MN = product(q_1MI, s_1M, c_1NI, m_1, u.dtype)
-        ctx.save_for_backward(u_M2I, gain, q_1MI, s_1M, c_1NI, m_1)
+        ctx.save_for_backward(u_M2I, gain, c_1NI, m_1)  # the widest operand is made again rather than kept
         ctx.shape, ctx.weight_dtype = u.shape, weight.dtype if weight.is_floating_point() else None
         return y_1MN.view(*u.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        u_M2I, gain, q, s, c, m = ctx.saved_tensors
+        u_M2I, gain, c, m = ctx.saved_tensors
+        q, s = _swiglu_quantise(u_M2I, gain)
         (grad_n,), (grad_w,) = product_backward([grad.reshape(len(u_M2I), -1)], q, s, c, m, ctx.weight_dtype)
         grad_u, grad_gain = _swiglu_quantise_backward(grad_n, u_M2I, gain)
         return grad_u.view(ctx.shape), None, None, grad_gain.to(gain.dtype), grad_w
