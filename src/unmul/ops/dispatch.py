@@ -25,7 +25,7 @@ def choose(naive: Callable[P, R]) -> Callable[P, R]:
     """The operation behind a naive function: its Triton twin for CUDA tensors, the function itself elsewhere.
 
     The twin has the same name in the module `triton` of the same folder; the device of the first argument, or of the
-    first tensor in it, decides. UNMUL_OPS=naive or UNMUL_OPS=triton (also with Triton's interpreter, on a CPU) takes one of them always.
+    first tensor in it, decides. UNMUL_OPS=naive or UNMUL_OPS=triton (on a CPU: in Triton's interpreter) takes that one.
     """
     mode = _mode()
     _chosen[naive.__name__] = mode

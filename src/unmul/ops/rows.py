@@ -1,4 +1,8 @@
-"""What the Triton kernels that work row by row share: norms, rounding to 8 bits, and how rows are handed out."""
+"""What the Triton kernels that work row by row share: norms, rounding to 8 bits, and how rows are handed out.
+
+All sums over a row are taken of what was loaded, side by side, and combined afterwards as scalars; with
+x / rms(x) first, each norm would wait for the one before.
+"""
 
 # K columns; a row is held whole, in a block of the next power of two
 
@@ -8,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-__all__ = ["backward_programs", "block", "quantise_row", "rint", "rms", "sigmoid", "through_norm", "warps"]
+__all__ = ["backward_programs", "block", "mean", "quantise_row", "rint", "sigmoid", "two_norms", "warps"]
 
 SMALLEST = tl.constexpr(1e-5)  # as in ternary.py: no scale is taken of less
 
@@ -21,28 +25,30 @@ def rint(x):
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x))."""
-    return 1 / (1 + tl.exp(-x))
+    """1 / (1 + exp(-x)); the square of an inverse root is one instruction less than a division is six."""
+    root = tl.rsqrt(1 + tl.exp(-x))
+    return root * root
 
 
 @triton.jit
-def rms(x, columns, eps):
-    """1 / sqrt(mean(x^2) + eps) of a row whose masked end is zero."""
-    return tl.rsqrt(tl.sum(x * x) / columns + eps)
+def mean(x, columns):
+    """Mean of a row whose masked end is zero."""
+    return tl.sum(x) / columns
 
 
 @triton.jit
-def quantise_row(n, p_q, p_s, row, columns, o_k, in_row):
-    """Store q = rint(n s) as int8 and s = 127 (1 / max|n|), in ternary.quantise's order of rounding."""
-    s = 127.0 * tl.div_rn(1.0, tl.maximum(tl.max(tl.abs(n)), SMALLEST))
+def two_norms(x_square, scaled_square, outer_eps, inner_eps):
+    """1/rms of x, and of x/rms(x) * scale, from the means of x^2 and (x * scale)^2: neither waits for the other."""
+    outer = tl.rsqrt(x_square + outer_eps)
+    return outer, tl.rsqrt(scaled_square * outer * outer + inner_eps)
+
+
+@triton.jit
+def quantise_row(n, largest, p_q, p_s, row, columns, o_k, in_row):
+    """Store q = rint(n s) as int8 and s = 127 (1 / largest), in ternary.quantise's order of rounding."""
+    s = 127.0 * tl.div_rn(1.0, tl.maximum(largest, SMALLEST))
     tl.store(p_q + row * columns + o_k, rint(n * s).to(tl.int8), mask=in_row)
     tl.store(p_s + row, s)
-
-
-@triton.jit
-def through_norm(grad, unit, inverse_rms, columns):
-    """The gradient of x, given that of unit = x * inverse_rms."""
-    return inverse_rms * (grad - unit * (tl.sum(grad * unit) / columns))
 
 
 def block(columns: int) -> int:

@@ -16,7 +16,7 @@ import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
 from unmul.ops.product.triton import product, product_backward
-from unmul.ops.rows import backward_programs, block, quantise_row, rms, sigmoid, through_norm, warps
+from unmul.ops.rows import backward_programs, block, mean, quantise_row, sigmoid, two_norms, warps
 from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["gate_project"]
@@ -81,10 +81,11 @@ def _gate_quantise_kernel(p_g, p_h, p_outer, p_inner, p_q, p_s, columns, eps, in
     in_row = o_k < columns
     g = tl.load(p_g + row * columns + o_k, mask=in_row, other=0.0).to(tl.float32)
     h = tl.load(p_h + row * columns + o_k, mask=in_row, other=0.0).to(tl.float32)
-    normed = g * rms(g, columns, eps) * tl.load(p_outer + o_k, mask=in_row, other=0.0)
-    z = normed * (h * sigmoid(h))
-    n = z * rms(z, columns, inner_eps) * tl.load(p_inner + o_k, mask=in_row, other=0.0)
-    quantise_row(n, p_q, p_s, row, columns, o_k, in_row)
+    scaled = g * (h * sigmoid(h)) * tl.load(p_outer + o_k, mask=in_row, other=0.0).to(tl.float32)
+    outer, inner = two_norms(mean(g * g, columns), mean(scaled * scaled, columns), eps, inner_eps)
+    n = scaled * tl.load(p_inner + o_k, mask=in_row, other=0.0).to(tl.float32)
+    factor = outer * inner
+    quantise_row(n * factor, tl.max(tl.abs(n)) * factor, p_q, p_s, row, columns, o_k, in_row)
 
 
 @torch.library.custom_op("unmul::gate_quantise_backward", mutates_args=())
@@ -118,9 +119,9 @@ def _gate_quantise_backward_kernel(
     program, programs = tl.program_id(0), tl.num_programs(0)
     o_k = tl.arange(0, BLOCK)
     in_row = o_k < columns
-    outer = tl.load(p_outer + o_k, mask=in_row, other=0.0).to(tl.float32)
-    inner = tl.load(p_inner + o_k, mask=in_row, other=0.0).to(tl.float32)
-    outer_sum, inner_sum = outer * 0, inner * 0
+    outer_gain = tl.load(p_outer + o_k, mask=in_row, other=0.0).to(tl.float32)
+    inner_gain = tl.load(p_inner + o_k, mask=in_row, other=0.0).to(tl.float32)
+    outer_sum, inner_sum = outer_gain * 0, inner_gain * 0
     for step in range(0, tl.cdiv(rows, programs)):
         row = (step * programs + program).to(tl.int64)
         present = in_row & (row < rows)
@@ -128,17 +129,20 @@ def _gate_quantise_backward_kernel(
         g = tl.load(p_g + o, mask=present, other=0.0).to(tl.float32)
         h = tl.load(p_h + o, mask=present, other=0.0).to(tl.float32)
         grad = tl.load(p_grad + o, mask=present, other=0.0).to(tl.float32)
-        outer_rms = rms(g, columns, eps)
-        unit = g * outer_rms
         gate = sigmoid(h)
         state = h * gate
-        z = unit * outer * state
-        inner_rms = rms(z, columns, inner_eps)
-        inner_sum += grad * z * inner_rms
-        grad_z = through_norm(grad * inner, z * inner_rms, inner_rms, columns)
-        grad_h = grad_z * unit * outer * (gate + state * (1 - gate))
-        outer_sum += grad_z * state * unit
-        grad_g = through_norm(grad_z * state * outer, unit, outer_rms, columns)
+        scaled, joined = g * state * outer_gain, grad * inner_gain
+        scaled_square, along = mean(scaled * scaled, columns), mean(joined * scaled, columns)
+        outer, inner = two_norms(mean(g * g, columns), scaled_square, eps, inner_eps)
+        unit = scaled * (outer * inner)
+        inner_sum += grad * unit
+        pull = along * outer * inner
+        grad_z = inner * (joined - unit * pull)
+        normed = g * outer
+        outer_sum += grad_z * state * normed
+        grad_h = grad_z * normed * outer_gain * (gate + state * (1 - gate))
+        back = inner * (along - scaled_square * outer * inner * pull)  # mean of grad_z * scaled
+        grad_g = outer * (grad_z * state * outer_gain - g * (outer * outer * back))
         tl.store(p_grad_g + o, grad_g.to(p_grad_g.dtype.element_ty), mask=present)
         tl.store(p_grad_h + o, grad_h.to(p_grad_h.dtype.element_ty), mask=present)
     p_shares += program * 2 * columns + o_k

@@ -64,7 +64,7 @@ def _scan(
     h, last = torch.empty_like(i), torch.empty_like(state)
     _scan_kernel[(triton.cdiv(width, WIDTH), batch)](
         f, i, state.contiguous(), f if bound is None else bound, f if mask is None else mask, h, last,
-        time, width, bound is not None, mask is not None, ROWS, WIDTH, num_warps=1,
+        time, width, bound is not None, mask is not None, time % ROWS == 0, ROWS, WIDTH, num_warps=1,
     )  # fmt: skip
     return h, last
 
@@ -90,12 +90,13 @@ def _masked(decay, kind):
 
 
 @triton.jit
-def _load_rows(p_rows, start, step: tl.constexpr, time, width, o_d, in_d, COUNT: tl.constexpr):
-    """Rows start, start + step, ... of one sequence; zeros outside of time."""
+def _load_rows(p_rows, start, step: tl.constexpr, time, width, o_d, in_d, COUNT: tl.constexpr, WHOLE: tl.constexpr):
+    """Rows start, start + step, ... of one sequence; zeros outside of time, of which a whole block is never asked."""
     rows = ()
     for index in tl.static_range(COUNT):
         t = start + step * index
-        row = tl.load(p_rows + t * width + o_d, mask=in_d & (t >= 0) & (t < time), other=0.0)
+        present = in_d if WHOLE else in_d & (t >= 0) & (t < time)
+        row = tl.load(p_rows + t * width + o_d, mask=present, other=0.0)
         rows = rows + (row,)  # noqa: RUF005 - Triton's tuples do not unpack
     return rows
 
@@ -103,7 +104,7 @@ def _load_rows(p_rows, start, step: tl.constexpr, time, width, o_d, in_d, COUNT:
 @triton.jit
 def _scan_kernel(
     p_f, p_i, p_state, p_bound, p_mask, p_h, p_last, time, width,
-    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sequence = tl.program_id(1).to(tl.int64)
     o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -115,11 +116,12 @@ def _scan_kernel(
     if HAS_BOUND:
         bound = tl.load(p_bound + o_d, mask=in_d, other=0.0).to(tl.float32)
     h = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
-    fs = _load_rows(p_f, 0, 1, time, width, o_d, in_d, ROWS)
-    gates = _load_rows(p_i, 0, 1, time, width, o_d, in_d, ROWS)
+    fs = _load_rows(p_f, 0, 1, time, width, o_d, in_d, ROWS, WHOLE)
+    gates = _load_rows(p_i, 0, 1, time, width, o_d, in_d, ROWS, WHOLE)
     for start in range(0, time, ROWS):
-        next_fs = _load_rows(p_f, start + ROWS, 1, time, width, o_d, in_d, ROWS)
-        next_gates = _load_rows(p_i, start + ROWS, 1, time, width, o_d, in_d, ROWS)
+        after = min(start + ROWS, time - ROWS) if WHOLE else start + ROWS  # the last block is asked for twice
+        next_fs = _load_rows(p_f, after, 1, time, width, o_d, in_d, ROWS, WHOLE)
+        next_gates = _load_rows(p_i, after, 1, time, width, o_d, in_d, ROWS, WHOLE)
         for index in tl.static_range(ROWS):
             t = start + index
             closed, _ = _closed(fs[index], bound)
@@ -128,8 +130,9 @@ def _scan_kernel(
             if HAS_MASK:
                 kind = tl.load(p_mask + sequence * time + t, mask=t < time, other=NO_TOKEN)
                 decay, value = _masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, value)
-            h = tl.where(t < time, decay * h + value, h)
-            tl.store(p_h + t * width + o_d, h.to(p_h.dtype.element_ty), mask=in_d & (t < time))
+            present = in_d if WHOLE else in_d & (t < time)
+            h = tl.where(present, decay * h + value, h)
+            tl.store(p_h + t * width + o_d, h.to(p_h.dtype.element_ty), mask=present)
         fs, gates = next_fs, next_gates
     tl.store(p_last + sequence * width + o_d, h, mask=in_d)
 
@@ -152,7 +155,7 @@ def _scan_backward(
     _scan_backward_kernel[(triton.cdiv(width, WIDTH), batch)](
         grad, grad_last.contiguous(), f, i, h, state.contiguous(), f if bound is None else bound,
         f if mask is None else mask, grad_f, grad_i, grad_state, shares,
-        time, width, bound is not None, mask is not None, BACKWARD_ROWS, WIDTH, num_warps=1,
+        time, width, bound is not None, mask is not None, time % BACKWARD_ROWS == 0, BACKWARD_ROWS, WIDTH, num_warps=1,
     )  # fmt: skip
     return grad_f, grad_i, grad_state, shares.sum(0)
 
@@ -174,7 +177,8 @@ def _(
 @triton.jit
 def _scan_backward_kernel(
     p_grad, p_grad_last, p_f, p_i, p_h, p_state, p_bound, p_mask, p_grad_f, p_grad_i, p_grad_state, p_shares,
-    time, width, HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    time, width,
+    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sequence = tl.program_id(1).to(tl.int64)
     o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -186,16 +190,17 @@ def _scan_backward_kernel(
     state = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
     later = tl.load(p_grad_last + sequence * width + o_d, mask=in_d, other=0.0)  # what comes back from t + 1
     end = time - 1
-    fs = _load_rows(p_f + base, end, -1, time, width, o_d, in_d, ROWS)
-    gates = _load_rows(p_i + base, end, -1, time, width, o_d, in_d, ROWS)
-    grads = _load_rows(p_grad + base, end, -1, time, width, o_d, in_d, ROWS)
-    befores = _load_rows(p_h + base, end - 1, -1, time, width, o_d, in_d, ROWS)
+    fs = _load_rows(p_f + base, end, -1, time, width, o_d, in_d, ROWS, WHOLE)
+    gates = _load_rows(p_i + base, end, -1, time, width, o_d, in_d, ROWS, WHOLE)
+    grads = _load_rows(p_grad + base, end, -1, time, width, o_d, in_d, ROWS, WHOLE)
+    befores = _load_rows(p_h + base, end - 1, -1, time, width, o_d, in_d, ROWS, False)
     for back in range(0, time, ROWS):
         start = end - back
-        next_fs = _load_rows(p_f + base, start - ROWS, -1, time, width, o_d, in_d, ROWS)
-        next_gates = _load_rows(p_i + base, start - ROWS, -1, time, width, o_d, in_d, ROWS)
-        next_grads = _load_rows(p_grad + base, start - ROWS, -1, time, width, o_d, in_d, ROWS)
-        next_befores = _load_rows(p_h + base, start - ROWS - 1, -1, time, width, o_d, in_d, ROWS)
+        after = max(start - ROWS, ROWS - 1) if WHOLE else start - ROWS
+        next_fs = _load_rows(p_f + base, after, -1, time, width, o_d, in_d, ROWS, WHOLE)
+        next_gates = _load_rows(p_i + base, after, -1, time, width, o_d, in_d, ROWS, WHOLE)
+        next_grads = _load_rows(p_grad + base, after, -1, time, width, o_d, in_d, ROWS, WHOLE)
+        next_befores = _load_rows(p_h + base, after - 1, -1, time, width, o_d, in_d, ROWS, False)
         for index in tl.static_range(ROWS):
             t = start - index
             closed, open_ = _closed(fs[index], bound)
@@ -210,11 +215,12 @@ def _scan_backward_kernel(
                 kind = tl.load(p_mask + sequence * time + t, mask=t >= 0, other=NO_TOKEN)
                 decay, grad_i = _masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, grad_i)
                 grad_decay = tl.where(kind == FIRST, -grad_h * active, tl.where(kind == NO_TOKEN, 0.0, grad_decay))
-            later = tl.where(t >= 0, decay * grad_h, later)
+            present = in_d if WHOLE else in_d & (t >= 0)
+            later = tl.where(present, decay * grad_h, later)
             grad_f = grad_decay * closed * open_
-            bound_sum += tl.where(t >= 0, grad_decay * (1 - open_), 0.0)
-            tl.store(p_grad_i + base + t * width + o_d, grad_i.to(p_grad_i.dtype.element_ty), mask=in_d & (t >= 0))
-            tl.store(p_grad_f + base + t * width + o_d, grad_f.to(p_grad_f.dtype.element_ty), mask=in_d & (t >= 0))
+            bound_sum += tl.where(present, grad_decay * (1 - open_), 0.0)
+            tl.store(p_grad_i + base + t * width + o_d, grad_i.to(p_grad_i.dtype.element_ty), mask=present)
+            tl.store(p_grad_f + base + t * width + o_d, grad_f.to(p_grad_f.dtype.element_ty), mask=present)
         fs, gates, grads, befores = next_fs, next_gates, next_grads, next_befores
     tl.store(p_grad_state + sequence * width + o_d, later, mask=in_d)
     tl.store(p_shares + sequence * width + o_d, bound_sum, mask=in_d)

@@ -18,7 +18,7 @@ import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
 from unmul.ops.product.triton import product, product_backward
-from unmul.ops.rows import backward_programs, block, quantise_row, rms, through_norm, warps
+from unmul.ops.rows import backward_programs, block, mean, quantise_row, two_norms, warps
 from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["activation_dtype", "norm_project", "norm_quantise", "norm_quantise_backward"]
@@ -118,12 +118,14 @@ def _norm_quantise_kernel(
     stored = x.to(p_sum.dtype.element_ty)
     tl.store(p_sum + row * columns + o_k, stored, mask=in_row)
     x = stored.to(tl.float32)
-    normed = x * rms(x, columns, eps) * tl.load(p_gain + o_k, mask=in_row, other=0.0)
-    unit = normed * rms(normed, columns, inner_eps)
+    scaled = x * tl.load(p_gain + o_k, mask=in_row, other=0.0).to(tl.float32)
+    outer, inner = two_norms(mean(x * x, columns), mean(scaled * scaled, columns), eps, inner_eps)
     for group in tl.static_range(GROUPS):
         p_inner = p_gain0 if group == 0 else (p_gain1 if group == 1 else p_gain2)
-        n = unit * tl.load(p_inner + o_k, mask=in_row, other=0.0)
-        quantise_row(n, p_q, p_s, group * tl.num_programs(0) + row, columns, o_k, in_row)
+        n = scaled * tl.load(p_inner + o_k, mask=in_row, other=0.0).to(tl.float32)
+        place = group * tl.num_programs(0) + row
+        factor = outer * inner
+        quantise_row(n * factor, tl.max(tl.abs(n)) * factor, p_q, p_s, place, columns, o_k, in_row)
 
 
 @torch.library.custom_op("unmul::norm_quantise_backward", mutates_args=())
@@ -174,7 +176,7 @@ def _norm_quantise_backward_kernel(
     gain0 = tl.load(p_gain0 + o_k, mask=in_row, other=0.0).to(tl.float32)
     gain1 = tl.load(p_gain1 + o_k, mask=in_row, other=0.0).to(tl.float32)
     gain2 = tl.load(p_gain2 + o_k, mask=in_row, other=0.0).to(tl.float32)
-    outer, inner0, inner1, inner2 = gain * 0, gain * 0, gain * 0, gain * 0
+    outer_sum, inner0, inner1, inner2 = gain * 0, gain * 0, gain * 0, gain * 0
     for step in range(0, tl.cdiv(rows, programs)):
         row = (step * programs + program).to(tl.int64)
         present = in_row & (row < rows)
@@ -185,21 +187,25 @@ def _norm_quantise_backward_kernel(
             grad1 = tl.load(p_n1 + o, mask=present, other=0.0).to(tl.float32)
         if GROUPS > 2:
             grad2 = tl.load(p_n2 + o, mask=present, other=0.0).to(tl.float32)
-        outer_rms = rms(x, columns, eps)
-        outer_unit = x * outer_rms
-        inner_rms = rms(outer_unit * gain, columns, inner_eps)
-        inner_unit = outer_unit * gain * inner_rms
         joined = grad0 * gain0
-        inner0 += grad0 * inner_unit
         if GROUPS > 1:
             joined += grad1 * gain1
-            inner1 += grad1 * inner_unit
         if GROUPS > 2:
             joined += grad2 * gain2
-            inner2 += grad2 * inner_unit
-        joined = through_norm(joined, inner_unit, inner_rms, columns)
-        outer += joined * outer_unit
-        grad_x = through_norm(joined * gain, outer_unit, outer_rms, columns)
+        scaled = x * gain
+        scaled_square, along = mean(scaled * scaled, columns), mean(joined * scaled, columns)
+        outer, inner = two_norms(mean(x * x, columns), scaled_square, eps, inner_eps)
+        unit = scaled * (outer * inner)
+        inner0 += grad0 * unit
+        if GROUPS > 1:
+            inner1 += grad1 * unit
+        if GROUPS > 2:
+            inner2 += grad2 * unit
+        pull = along * outer * inner
+        grad_normed = inner * (joined - unit * pull)
+        outer_sum += grad_normed * x * outer
+        back = inner * (along - scaled_square * outer * inner * pull)  # mean of grad_normed * scaled
+        grad_x = outer * (grad_normed * gain - x * (outer * outer * back))
         if HAS_GRAD:
             grad_x += tl.load(p_grad + o, mask=present, other=0.0).to(tl.float32)
         tl.store(p_grad_x + o, grad_x.to(p_grad_x.dtype.element_ty), mask=present)
@@ -209,4 +215,4 @@ def _norm_quantise_backward_kernel(
         tl.store(p_shares + columns, inner1, mask=in_row)
     if GROUPS > 2:
         tl.store(p_shares + 2 * columns, inner2, mask=in_row)
-    tl.store(p_shares + GROUPS * columns, outer, mask=in_row)
+    tl.store(p_shares + GROUPS * columns, outer_sum, mask=in_row)

@@ -1,7 +1,7 @@
 """Same contract as naive.product, to the bit before the last rounding; compared in tests/ops/test_product.py.
 
-On Hopper the tiles come through the tensor memory accelerator and one program per multiprocessor walks over them; other
-GPUs, and shapes whose rows are not a multiple of 16 bytes, take plain pointers.
+On Hopper the tiles come through the tensor memory accelerator, and two programs per multiprocessor walk over them;
+other GPUs, and shapes whose rows are not a multiple of 16 bytes, take plain pointers.
 """
 
 # G groups, M rows, K columns, N out features
@@ -17,6 +17,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 __all__ = ["dequantise", "matmul", "product", "product_backward"]
 
+SIDE = 128  # of every tile; two programs share a multiprocessor, so that one stores while the other multiplies
 TILES_IN_A_STRIP = tl.constexpr(8)  # tiles along M that run together, so that they share columns in the cache
 
 
@@ -56,15 +57,13 @@ def _launch_tma(
 ) -> None:
     groups, rows, columns = q_GMK.shape
     features = c_GNK.shape[1]
-    wide = y_GMN.element_size() == 2  # a float32 tile of 128 x 256 does not fit into shared memory beside the operands
-    block_m, block_n, block_k = 128, 256 if wide else 128, 128
-    programs = _multiprocessors(q_GMK)
-    _tma_kernel[(min(programs, groups * triton.cdiv(rows, block_m) * triton.cdiv(features, block_n)),)](
-        TensorDescriptor.from_tensor(q_GMK.view(-1, columns), [block_m, block_k]),
-        TensorDescriptor.from_tensor(c_GNK.view(-1, columns), [block_n, block_k]),
-        TensorDescriptor.from_tensor(y_GMN.view(-1, features), [block_m, block_n]),
-        s_GM, m_G, groups, rows, features, columns, block_m, block_n, block_k,
-        num_warps=8, num_stages=3 if wide else 4,
+    strip = SIDE // y_GMN.element_size()  # columns stored at once: 16 KiB, so that two programs find room
+    programs = min(2 * _multiprocessors(q_GMK), groups * triton.cdiv(rows, SIDE) * triton.cdiv(features, SIDE))
+    _tma_kernel[(programs,)](
+        TensorDescriptor.from_tensor(q_GMK.view(-1, columns), [SIDE, SIDE]),
+        TensorDescriptor.from_tensor(c_GNK.view(-1, columns), [SIDE, SIDE]),
+        TensorDescriptor.from_tensor(y_GMN.view(-1, features), [SIDE, strip]),
+        s_GM, m_G, groups, rows, features, columns, SIDE, SIDE // strip, num_warps=4, num_stages=3,
     )  # fmt: skip
 
 
@@ -97,21 +96,36 @@ def _place(tile, rows, features, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
 
 @triton.jit
 def _tma_kernel(
-    q_desc, c_desc, y_desc, p_s, p_m, groups, rows, features, columns,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    q_desc, c_desc, y_desc, p_s, p_m, groups, rows, features, columns, SIDE: tl.constexpr, STRIPS: tl.constexpr
 ):  # fmt: skip
-    tiles = groups * tl.cdiv(rows, BLOCK_M) * tl.cdiv(features, BLOCK_N)
+    tiles = groups * tl.cdiv(rows, SIDE) * tl.cdiv(features, SIDE)
     for tile in tl.range(tl.program_id(0), tiles, tl.num_programs(0), flatten=True):
-        group, row, feature = _place(tile, rows, features, BLOCK_M, BLOCK_N)
-        sums = tl.zeros([BLOCK_M, BLOCK_N], tl.int32)
-        for k in range(0, columns, BLOCK_K):
+        group, row, feature = _place(tile, rows, features, SIDE, SIDE)
+        sums = tl.zeros([SIDE, SIDE], tl.int32)
+        for k in range(0, columns, SIDE):
             q = q_desc.load([group * rows + row, k])
             c = c_desc.load([group * features + feature, k])
             sums = tl.dot(q, c.T, sums, out_dtype=tl.int32)
-        o_m = row + tl.arange(0, BLOCK_M)
+        o_m = row + tl.arange(0, SIDE)
         s = tl.load(p_s + group * rows + o_m, mask=o_m < rows, other=1.0)
-        y = sums.to(tl.float32) * tl.div_rn(tl.load(p_m + group), s)[:, None]
-        y_desc.store([group * rows + row, feature], y.to(y_desc.dtype))
+        factor = tl.div_rn(tl.load(p_m + group), s)[:, None]
+        left, right = _halves(sums)
+        if STRIPS == 2:
+            y_desc.store([group * rows + row, feature], (left * factor).to(y_desc.dtype))
+            y_desc.store([group * rows + row, feature + SIDE // 2], (right * factor).to(y_desc.dtype))
+        else:
+            for half in tl.static_range(2):
+                outer, inner = _halves(right if half else left)
+                column = feature + SIDE // 2 * half
+                y_desc.store([group * rows + row, column], (outer * factor).to(y_desc.dtype))
+                y_desc.store([group * rows + row, column + SIDE // 4], (inner * factor).to(y_desc.dtype))
+
+
+@triton.jit
+def _halves(tile):
+    """The left and the right half of a tile, in float32."""
+    pairs = tl.reshape(tile, (tile.shape[0], 2, tile.shape[1] // 2)).to(tl.float32)
+    return tl.split(tl.permute(pairs, (0, 2, 1)))
 
 
 @triton.jit

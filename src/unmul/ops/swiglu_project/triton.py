@@ -15,7 +15,7 @@ import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
 from unmul.ops.product.triton import product, product_backward
-from unmul.ops.rows import backward_programs, block, quantise_row, rms, sigmoid, through_norm, warps
+from unmul.ops.rows import backward_programs, block, mean, quantise_row, sigmoid, warps
 from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["swiglu_project"]
@@ -72,8 +72,9 @@ def _swiglu_quantise_kernel(p_u, p_gain, p_q, p_s, columns, eps, BLOCK: tl.const
     gate = tl.load(p_u + row * 2 * columns + o_k, mask=in_row, other=0.0).to(tl.float32)
     up = tl.load(p_u + (row * 2 + 1) * columns + o_k, mask=in_row, other=0.0).to(tl.float32)
     z = gate * sigmoid(gate) * up
-    n = z * rms(z, columns, eps) * tl.load(p_gain + o_k, mask=in_row, other=0.0)
-    quantise_row(n, p_q, p_s, row, columns, o_k, in_row)
+    n = z * tl.load(p_gain + o_k, mask=in_row, other=0.0).to(tl.float32)
+    inverse = tl.rsqrt(mean(z * z, columns) + eps)
+    quantise_row(n * inverse, tl.max(tl.abs(n)) * inverse, p_q, p_s, row, columns, o_k, in_row)
 
 
 @torch.library.custom_op("unmul::swiglu_quantise_backward", mutates_args=())
@@ -112,9 +113,10 @@ def _swiglu_quantise_backward_kernel(p_grad, p_u, p_gain, p_grad_u, p_shares, ro
         open_ = sigmoid(gate)
         active = gate * open_
         z = active * up
-        inverse_rms = rms(z, columns, eps)
-        gain_sum += grad * z * inverse_rms
-        grad_z = through_norm(grad * gain, z * inverse_rms, inverse_rms, columns)
+        inverse = tl.rsqrt(mean(z * z, columns) + eps)
+        unit, along = z * inverse, mean(grad * gain * z, columns) * inverse
+        gain_sum += grad * unit
+        grad_z = inverse * (grad * gain - unit * along)
         grad_gate = grad_z * up * (open_ + active * (1 - open_))
         p_row = p_grad_u + row * 2 * columns + o_k
         tl.store(p_row, grad_gate.to(p_grad_u.dtype.element_ty), mask=present)
