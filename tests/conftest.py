@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: reference data beside the repository, checkpoints, poisoned memory."""
 
 import lzma
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from models import latent_folder
 
 from unmul.checkpoint import pack
+
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, so before any test module is
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -44,6 +48,15 @@ def packed(latent: Path) -> Path:
     folder = latent.parent / "packed"
     pack(latent, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Where Triton kernels are tested: compiled where there is a GPU, else through Triton's interpreter."""
+    import torch
+
+    pytest.importorskip("triton")
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture

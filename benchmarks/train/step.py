@@ -31,12 +31,15 @@ from unmul.model import MatMulFreeLM, initialise
 Loss = Callable[[torch.Tensor], torch.Tensor]
 VARIANTS = ("ours", "ours-graph", "llama", "llama-compiled", "llama-compiled-graph")
 CLASSES = {  # part of a kernel's name -> class, first match wins
-    "_tma_kernel": "product, int8", "_pointer_kernel": "product, int8",
+    "_tma_kernel": "product, int8",
+    "_pointer_kernel": "product, int8",
     "gemm": "matmul, bf16", "nvjet": "matmul, bf16", "cutlass": "matmul, bf16", "xmma": "matmul, bf16",
-    "_scan": "scan", "_backward_kernel": "norm, gate, swiglu backward", "_quantise_kernel": "norm, gate, swiglu forward",
+    "_scan": "scan",
+    "_backward_kernel": "norm, gate, swiglu backward", "_quantise_kernel": "norm, gate, swiglu forward",
     "_dequantise": "widen operands", "_sum_kernel": "ternarise", "_codes_kernel": "ternarise", "_cross_entropy": "loss",
     "adam": "optimizer", "flash": "attention", "fmha": "attention", "sdpa": "attention", "reduce": "reductions",
-    "Memcpy": "copies", "Memset": "copies", "copy": "copies", "embedding": "embedding", "triton": "fused by the compiler",
+    "Memcpy": "copies", "Memset": "copies", "copy": "copies", "embedding": "embedding",
+    "triton": "fused by the compiler",
 }  # fmt: skip
 
 
@@ -103,6 +106,7 @@ def build(names: list[str], config: ModelConfig, ids_BT: torch.Tensor) -> tuple[
         compiled = torch.compile(loss)
         for name in [name for name in names if name.startswith(family)]:
             try:
+                model.zero_grad(set_to_none=True)
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
                 others = torch.cuda.memory_allocated() - sum(p.nbytes for p in model.parameters())
@@ -153,8 +157,8 @@ def main() -> None:
     for name, timing in interleaved(steps, options.rounds).items():
         rate = options.tokens / timing["median_ms"] * 1e3
         notes[name] |= {**timing, "tokens_per_s": rate}
-        print(f"{options.model} {name:22s} {timing['median_ms']:8.1f} ms [{timing['min_ms']:.1f}-{timing['max_ms']:.1f}]"
-              f" {rate:9.0f} tok/s  peak {notes[name]['peak_GiB']:.1f} GiB", flush=True)  # fmt: skip
+        spread = f"[{timing['min_ms']:.1f}-{timing['max_ms']:.1f}]"
+        print(f"{options.model} {name:22s} {timing['median_ms']:8.1f} ms {spread} {rate:9.0f} tok/s", flush=True)
     if options.profile:
         for name in steps:
             notes[name]["profile"] = profile(steps[name])

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unmul.model.glu import GLU
 from unmul.model.mlgru import MLGRU
@@ -29,13 +28,8 @@ class Block(nn.Module):
         self._eps = eps
 
     def forward(
-        self,
-        x: torch.Tensor,
-        delta: torch.Tensor | None,
-        state: torch.Tensor,
-        bound: torch.Tensor | None,
-        mask: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, x: Tensor, delta: Tensor | None, state: Tensor, bound: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         mixer = self.attn
         gates = [mixer.i_proj.projection, mixer.f_proj.projection, mixer.g_proj.projection]
         x, (i, f, g) = norm_project(x, delta, self.attn_norm.weight, gates, self._eps)

@@ -8,8 +8,7 @@ gate g is normalised and the state passes SiLU; the paper writes sigma(g) * h.
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unmul.model.bitlinear import BitLinear
 from unmul.ops.gate_project import gate_project
@@ -32,12 +31,12 @@ class MLGRU(nn.Module):
 
     def forward(
         self,
-        i_BTD: torch.Tensor,
-        f_BTD: torch.Tensor,
-        g_BTD: torch.Tensor,
-        state_BD: torch.Tensor,
-        bound_D: torch.Tensor | None,
-        mask_BT: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        i_BTD: Tensor,
+        f_BTD: Tensor,
+        g_BTD: Tensor,
+        state_BD: Tensor,
+        bound_D: Tensor | None,
+        mask_BT: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         h_BTD, state_BD = gated_scan(f_BTD, i_BTD, state_BD, bound_D, mask_BT)
         return gate_project(g_BTD, h_BTD, self.g_norm.weight, self.o_proj.projection, self._eps), state_BD

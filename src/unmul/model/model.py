@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unmul.config import ModelConfig
 from unmul.model.bitlinear import BitLinear
@@ -22,9 +22,9 @@ __all__ = ["Backbone", "MatMulFreeLM", "Output", "initialise"]
 class Output(NamedTuple):
     """Logits [B, T, V], the state after the last token [L, B, D] float32, hidden states [L + 1] x [B, T, D]."""
 
-    logits: torch.Tensor
-    state: torch.Tensor
-    hidden: tuple[torch.Tensor, ...]
+    logits: Tensor
+    state: Tensor
+    hidden: tuple[Tensor, ...]
 
 
 class Backbone(nn.Module):
@@ -41,18 +41,14 @@ class Backbone(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self,
-        ids_BT: torch.Tensor,
-        state_LBD: torch.Tensor,
-        mask_BT: torch.Tensor | None = None,
-        hidden: list[torch.Tensor] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, ids_BT: Tensor, state_LBD: Tensor, mask_BT: Tensor | None = None, hidden: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The residual stream as x and delta, their sum not yet taken, and the new state.
 
         A list given as hidden receives the residual stream before each block and at the end.
         """
         x_BTD = self.embeddings(ids_BT)
-        delta_BTD: torch.Tensor | None = None
+        delta_BTD: Tensor | None = None
         states = []
         for layer, state_BD, bound_D in zip(self.layers, state_LBD, self.forget_bounds(), strict=True):
             if hidden is not None:
@@ -62,7 +58,7 @@ class Backbone(nn.Module):
         assert delta_BTD is not None
         return x_BTD, delta_BTD, torch.stack(states)
 
-    def forget_bounds(self) -> list[torch.Tensor | None]:
+    def forget_bounds(self) -> list[Tensor | None]:
         """Lower bound of the forget gate for each layer: cumsum(softmax) minus its first row, so 0 at the bottom."""
         if not self.config.use_lower_bound:
             return [None] * self.config.num_hidden_layers
@@ -80,23 +76,21 @@ class MatMulFreeLM(nn.Module):
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size)
         self._eps = config.rms_norm_eps
 
-    def forward(
-        self, ids_BT: torch.Tensor, state_LBD: torch.Tensor | None = None, mask_BT: torch.Tensor | None = None
-    ) -> Output:
+    def forward(self, ids_BT: Tensor, state_LBD: Tensor | None = None, mask_BT: Tensor | None = None) -> Output:
         """Shapes: ids [B, T] int64; state from new_state or an earlier output; mask [B, T] as for ops.gated_scan."""
-        hidden: list[torch.Tensor] = []
+        hidden: list[Tensor] = []
         state_LBD = self.new_state(ids_BT.shape[0]) if state_LBD is None else state_LBD
         x_BTD, delta_BTD, state_LBD = self.model(ids_BT, state_LBD, mask_BT, hidden)
         norm = self.model.norm
         x_BTD, (logits_BTV,) = norm_project(x_BTD, delta_BTD, norm.weight, [self.lm_head.projection], self._eps)
         return Output(logits_BTV, state_LBD, (*hidden, norm(x_BTD)))
 
-    def loss(self, ids_BT: torch.Tensor, targets_BT: torch.Tensor, mask_BT: torch.Tensor | None = None) -> torch.Tensor:
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted); the logits are never stored."""
         x_BTD, delta_BTD, _ = self.model(ids_BT, self.new_state(ids_BT.shape[0]), mask_BT)
         return head_loss(x_BTD, delta_BTD, self.model.norm.weight, self.lm_head.projection, targets_BT, self._eps)
 
-    def new_state(self, batch: int) -> torch.Tensor:
+    def new_state(self, batch: int) -> Tensor:
         """The state before the first token: zeros [L, B, D] in float32."""
         shape = (self.config.num_hidden_layers, batch, self.config.hidden_size)
         return torch.zeros(shape, device=self.model.embeddings.weight.device)

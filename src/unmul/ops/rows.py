@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-__all__ = ["backward_programs", "block", "mean", "quantise_row", "rint", "sigmoid", "two_norms", "warps"]
+__all__ = ["backward_launch", "block", "mean", "quantise_row", "rint", "sigmoid", "two_norms", "warps"]
 
 SMALLEST = tl.constexpr(1e-5)  # as in ternary.py: no scale is taken of less
 
@@ -57,10 +57,18 @@ def block(columns: int) -> int:
 
 
 def warps(columns: int) -> int:
-    """Warps for a row: eight values a thread, at least four warps and at most sixteen."""
-    return max(4, min(16, block(columns) // 256))
+    """Warps for a row of a forward pass."""
+    return max(4, min(8, block(columns) // 256))
 
 
-def backward_programs(x: torch.Tensor) -> int:
-    """Programs that share the rows of a backward pass; each sums gradients of gains on its own."""
-    return min(x.shape[0], 2 * torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 3)
+def backward_launch(x: torch.Tensor, columns: int) -> tuple[int, int]:
+    """Programs that share the rows of x in a backward pass, and their warps.
+
+    A thread has eight columns and up to 128 registers, so a multiprocessor holds sixteen warps; a second program of
+    sixteen still helps. Each program sums the gradients of gains over its rows on its own.
+    """
+    count = max(4, min(16, block(columns) // 256))
+    if not x.is_cuda:
+        return min(x.shape[0], 3), count
+    multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count
+    return min(x.shape[0], multiprocessors * max(2, 16 // count)), count

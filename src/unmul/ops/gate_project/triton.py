@@ -16,7 +16,7 @@ import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
 from unmul.ops.product.triton import product, product_backward
-from unmul.ops.rows import backward_programs, block, mean, quantise_row, sigmoid, two_norms, warps
+from unmul.ops.rows import backward_launch, block, mean, quantise_row, sigmoid, two_norms, warps
 from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["gate_project"]
@@ -94,12 +94,12 @@ def _gate_quantise_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of g and h [M, D], and [2, D] of the outer and the inner gain."""
     rows, columns = g.shape
-    programs = backward_programs(g)
+    programs, count = backward_launch(g, columns)
     grad_g, grad_h = torch.empty_like(g), torch.empty_like(h)
     shares = g.new_empty((programs, 2, columns), dtype=torch.float32)
     _gate_quantise_backward_kernel[(programs,)](
         grad_n, g, h, outer, inner, grad_g, grad_h, shares,
-        rows, columns, eps, EPS, block(columns), num_warps=warps(columns),
+        rows, columns, eps, EPS, block(columns), num_warps=count,
     )  # fmt: skip
     return grad_g, grad_h, shares.sum(0)
 

@@ -92,7 +92,7 @@ def _masked(decay, kind):
 @triton.jit
 def _load_rows(p_rows, start, step: tl.constexpr, time, width, o_d, in_d, COUNT: tl.constexpr, WHOLE: tl.constexpr):
     """Rows start, start + step, ... of one sequence; zeros outside of time, of which a whole block is never asked."""
-    rows = ()
+    rows: Any = ()
     for index in tl.static_range(COUNT):
         t = start + step * index
         present = in_d if WHOLE else in_d & (t >= 0) & (t < time)

@@ -18,7 +18,7 @@ import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
 from unmul.ops.product.triton import product, product_backward
-from unmul.ops.rows import backward_programs, block, mean, quantise_row, two_norms, warps
+from unmul.ops.rows import backward_launch, block, mean, quantise_row, two_norms, warps
 from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["activation_dtype", "norm_project", "norm_quantise", "norm_quantise_backward"]
@@ -139,14 +139,14 @@ def norm_quantise_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The gradient of x (and of delta) [M, K], and [G + 1, K] those of the inner gains and, last, of the outer one."""
     rows, columns = summed.shape
-    programs = backward_programs(summed)
+    programs, count = backward_launch(summed, columns)
     grad_x = torch.empty_like(summed)
     shares = summed.new_empty((programs, len(gains) + 1, columns), dtype=torch.float32)
     last = len(gains) - 1
     _norm_quantise_backward_kernel[(programs,)](
         summed if grad is None else grad.contiguous(), grads_n[0], grads_n[min(1, last)], grads_n[last],
         summed, gain, gains[0], gains[min(1, last)], gains[last], grad_x, shares,
-        rows, columns, eps, EPS, grad is not None, len(gains), block(columns), num_warps=warps(columns),
+        rows, columns, eps, EPS, grad is not None, len(gains), block(columns), num_warps=count,
     )  # fmt: skip
     return grad_x, shares.sum(0)
 
@@ -172,11 +172,8 @@ def _norm_quantise_backward_kernel(
     program, programs = tl.program_id(0), tl.num_programs(0)
     o_k = tl.arange(0, BLOCK)
     in_row = o_k < columns
-    gain = tl.load(p_gain + o_k, mask=in_row, other=0.0).to(tl.float32)
-    gain0 = tl.load(p_gain0 + o_k, mask=in_row, other=0.0).to(tl.float32)
-    gain1 = tl.load(p_gain1 + o_k, mask=in_row, other=0.0).to(tl.float32)
-    gain2 = tl.load(p_gain2 + o_k, mask=in_row, other=0.0).to(tl.float32)
-    outer_sum, inner0, inner1, inner2 = gain * 0, gain * 0, gain * 0, gain * 0
+    outer_sum, inner0 = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
+    inner1, inner2 = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     for step in range(0, tl.cdiv(rows, programs)):
         row = (step * programs + program).to(tl.int64)
         present = in_row & (row < rows)
@@ -187,11 +184,12 @@ def _norm_quantise_backward_kernel(
             grad1 = tl.load(p_n1 + o, mask=present, other=0.0).to(tl.float32)
         if GROUPS > 2:
             grad2 = tl.load(p_n2 + o, mask=present, other=0.0).to(tl.float32)
-        joined = grad0 * gain0
+        joined = grad0 * tl.load(p_gain0 + o_k, mask=in_row, other=0.0)  # gains stay in the cache: registers are scarce
         if GROUPS > 1:
-            joined += grad1 * gain1
+            joined += grad1 * tl.load(p_gain1 + o_k, mask=in_row, other=0.0)
         if GROUPS > 2:
-            joined += grad2 * gain2
+            joined += grad2 * tl.load(p_gain2 + o_k, mask=in_row, other=0.0)
+        gain = tl.load(p_gain + o_k, mask=in_row, other=0.0).to(tl.float32)
         scaled = x * gain
         scaled_square, along = mean(scaled * scaled, columns), mean(joined * scaled, columns)
         outer, inner = two_norms(mean(x * x, columns), scaled_square, eps, inner_eps)

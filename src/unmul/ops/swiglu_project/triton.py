@@ -15,7 +15,7 @@ import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
 from unmul.ops.product.triton import product, product_backward
-from unmul.ops.rows import backward_programs, block, mean, quantise_row, sigmoid, warps
+from unmul.ops.rows import backward_launch, block, mean, quantise_row, sigmoid, warps
 from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["swiglu_project"]
@@ -83,11 +83,11 @@ def _swiglu_quantise_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of u [M, 2 I] and of the gain [I]."""
     rows, columns = grad_n.shape
-    programs = backward_programs(u)
+    programs, count = backward_launch(u, columns)
     grad_u = torch.empty_like(u)
     shares = u.new_empty((programs, columns), dtype=torch.float32)
     _swiglu_quantise_backward_kernel[(programs,)](
-        grad_n, u, gain, grad_u, shares, rows, columns, EPS, block(columns), num_warps=warps(columns)
+        grad_n, u, gain, grad_u, shares, rows, columns, EPS, block(columns), num_warps=count
     )
     return grad_u, shares.sum(0)
 
