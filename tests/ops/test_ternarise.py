@@ -36,6 +36,16 @@ def test_extreme_weights(value: float, device: str) -> None:
         assert torch.equal(found, expected)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_list_of_tensors_on_the_gpu_reaches_the_kernel(monkeypatch) -> None:
+    """Both implementations give the same bits: only this shows which one ran."""
+    from unmul.ops import ternarise as package
+
+    monkeypatch.setattr(naive.ternary, "codes", None)
+    package.ternarise(weights(2, 8, 16, "cuda", torch.float32))
+
+
 def test_codes_are_held_only_inside_the_promise() -> None:
     from unmul.ops.bitlinear import Projection
     from unmul.ops.ternarise.held import hold_codes, ternary_operand
