@@ -76,6 +76,7 @@ def test_logits_and_states_agree(network: MatMulFreeLM, device: str, monkeypatch
     assert relative_l2(outputs[0].state.cpu(), outputs[1].state.cpu()) < 20 * CODE_FLIPS
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by Dynamo's own handling of autograd.Function
 def test_compiling_does_not_break_the_graph(network: MatMulFreeLM, device: str, monkeypatch) -> None:
     take(monkeypatch, fused())
