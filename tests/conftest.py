@@ -14,6 +14,8 @@ from unmul.checkpoint import pack
 
 # Before PyTorch is loaded: on matrices as small as here, threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, so before any test module is
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -55,6 +57,15 @@ def packed(latent: Path) -> Path:
 def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random packed checkpoint with a tokenizer; its latent one is <name>.latent beside it; read only."""
     return speaking_packed(tmp_path_factory.mktemp("speaker") / "packed")
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """Where Triton kernels are tested: compiled where there is a GPU, else through Triton's interpreter."""
+    import torch
+
+    pytest.importorskip("triton")
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 __all__ = [
     "BF16_LOGITS",
     "BF16_PRODUCTS",
+    "BF16_ROUNDING",
+    "BF16_STEPS",
+    "CODE_FLIPS",
     "ENGINE_LOGITS",
     "EXPONENTIAL",
     "FLOAT32_SUMS",
@@ -17,6 +20,8 @@ from typing import Any
 import numpy as np
 
 GOLDEN = 1e-5  # against the published implementation on a GPU in float32: order of summation only
+BF16_STEPS = 2e-2  # several bf16 roundings in a row, and 8-bit codes that they move
+CODE_FLIPS = 2e-3  # a few 8-bit codes of an operand moved by one, where the last bit of a norm decides
 FLOAT32_SUMS = 2e-6  # the same float32 arithmetic in another order of summation
 BF16_PRODUCTS = 2e-2  # exact operands, but the result and the gradients are rounded to 8 bits
 GOLDEN_LOSSES = 1e-6  # relative, float32: order of summation only
@@ -24,6 +29,7 @@ BF16_LOGITS = 0.2  # bfloat16 keeps 8 bits: the published code's own distance be
 NEAR_TIE = 2e-4  # of n*s, up to 127 = 2^7 in float32: some tens of its last bits from a half
 ENGINE_LOGITS = 1e-4  # native against NumPy where no int8 code moves: order of summation and exp
 EXPONENTIAL = 2e-7  # relative error of the native exp: a little over one unit of the last place
+BF16_ROUNDING = 8e-3  # one rounding to 8 bits, 2^-9; Triton's interpreter cuts instead, up to 2^-7
 
 
 def relative_l2(found: Any, expected: Any) -> float:

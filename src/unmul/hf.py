@@ -138,7 +138,9 @@ class HGRNBitForCausalLM(PreTrainedModel, GenerationMixin):
         cache = past_key_values or RecurrentCache(self.model.new_state(input_ids.shape[0]))
         tokens = input_ids.shape[1]
         mask = None if attention_mask is None else attention_mask[:, -tokens:]
-        normed_BTD, state_LBD, hidden = self.model(input_ids, cache.state_LBD, mask)
+        stream: list[torch.Tensor] = []
+        x_BTD, delta_BTD, state_LBD = self.model(input_ids, cache.state_LBD, mask, stream)
+        normed_BTD = self.model.norm(x_BTD + delta_BTD)
         cache.advance(state_LBD, tokens)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(normed_BTD[:, kept])
@@ -146,7 +148,7 @@ class HGRNBitForCausalLM(PreTrainedModel, GenerationMixin):
             loss=None if labels is None else self.loss_function(logits, labels, self.config.vocab_size, **kwargs),
             logits=logits,
             past_key_values=None if use_cache is False else cache,
-            hidden_states=hidden if output_hidden_states else None,
+            hidden_states=(*stream, normed_BTD) if output_hidden_states else None,
         )
         return output.to_tuple() if return_dict is False else output
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from unmul.ops.bitlinear import bitlinear, ternary_linear
+from unmul.ops.bitlinear import EPS, Projection, project
 
 __all__ = ["EPS", "BitLinear", "Gain", "TernaryLinear"]
-
-EPS = 1e-6  # the published class declares 1e-8 but runs with this
 
 
 class Gain(nn.Module):
@@ -31,8 +29,13 @@ class BitLinear(nn.Module):
         self.norm = Gain(in_features)
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
 
+    @property
+    def projection(self) -> Projection:
+        """The tensors, for the operations that fuse a projection with what stands before it."""
+        return Projection(self.norm.weight, self.weight)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return bitlinear(x, self.norm.weight, self.weight, EPS)
+        return project(x, self.projection)
 
 
 class TernaryLinear(nn.Module):
@@ -51,5 +54,10 @@ class TernaryLinear(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
 
+    @property
+    def projection(self) -> Projection:
+        """The tensors, for the operations that fuse a projection with what stands before it."""
+        return Projection(self.norm.weight, self.codes, self.scale)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return ternary_linear(x, self.norm.weight, self.codes, self.scale, EPS)
+        return project(x, self.projection)

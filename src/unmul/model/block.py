@@ -1,18 +1,23 @@
 """One layer: mix tokens, then mix channels, each on a normalised copy of the residual stream."""
 
+# B batch, T time, D width
+
 from __future__ import annotations
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unmul.model.glu import GLU
 from unmul.model.mlgru import MLGRU
+from unmul.ops.norm_project import norm_project
 
 __all__ = ["Block"]
 
 
 class Block(nn.Module):
-    """Shapes: x [B, T, D], state [B, D] -> the same."""
+    """One block of the residual stream, which travels as a sum not yet taken: x + delta.
+
+    Shapes: x, delta [B, T, D], state [B, D], bound [D], mask [B, T] -> x, delta and the new state.
+    """
 
     def __init__(self, width: int, hidden: int, eps: float) -> None:
         super().__init__()
@@ -20,10 +25,14 @@ class Block(nn.Module):
         self.attn = MLGRU(width, eps)
         self.mlp_norm = nn.RMSNorm(width, eps)
         self.mlp = GLU(width, hidden)
+        self._eps = eps
 
     def forward(
-        self, x: torch.Tensor, state: torch.Tensor, bound: torch.Tensor | None, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        mixed, state = self.attn(self.attn_norm(x), state, bound, mask)
-        r = x + mixed
-        return r + self.mlp(self.mlp_norm(r)), state
+        self, x: Tensor, delta: Tensor | None, state: Tensor, bound: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mixer = self.attn
+        gates = [mixer.i_proj.projection, mixer.f_proj.projection, mixer.g_proj.projection]
+        x, (i, f, g) = norm_project(x, delta, self.attn_norm.weight, gates, self._eps)
+        delta, state = mixer(i, f, g, state, bound, mask)
+        x, (u,) = norm_project(x, delta, self.mlp_norm.weight, [self.mlp.gate_proj.projection], self._eps)
+        return x, self.mlp(u), state

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from unmul.model.bitlinear import BitLinear
+from unmul.ops.swiglu_project import swiglu_project
 
 __all__ = ["GLU"]
 
 
 class GLU(nn.Module):
-    """Shapes: x [..., D] -> [..., D], through width I; gate_proj holds gate first, then up."""
+    """Shapes: u [..., 2I], what gate_proj gave (gate first, then up) -> [..., D]."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.gate_proj = BitLinear(width, 2 * hidden)
         self.down_proj = BitLinear(hidden, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gate_proj(x).chunk(2, -1)
-        return self.down_proj(F.silu(gate) * up)
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        return swiglu_project(u, self.down_proj.projection)

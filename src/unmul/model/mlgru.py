@@ -8,18 +8,17 @@ gate g is normalised and the state passes SiLU; the paper writes sigma(g) * h.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from unmul.model.bitlinear import BitLinear
-from unmul.ops.scan import scan
+from unmul.ops.gate_project import gate_project
+from unmul.ops.gated_scan import gated_scan
 
 __all__ = ["MLGRU"]
 
 
 class MLGRU(nn.Module):
-    """Shapes: x [B, T, D], state [B, D], bound [D], mask [B, T] or None -> [B, T, D] and the new state."""
+    """Shapes: i, f, g [B, T, D], what their projections gave, state [B, D] -> [B, T, D] and the new state."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -28,17 +27,16 @@ class MLGRU(nn.Module):
         self.g_proj = BitLinear(width, width)
         self.o_proj = BitLinear(width, width)
         self.g_norm = nn.RMSNorm(width, eps)
+        self._eps = eps
 
     def forward(
-        self, x_BTD: torch.Tensor, state_BD: torch.Tensor, bound_D: torch.Tensor | None, mask_BT: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        f_BTD = torch.sigmoid(self.f_proj(x_BTD).float())
-        if bound_D is not None:
-            f_BTD = bound_D + (1 - bound_D) * f_BTD
-        i_BTD = F.silu(self.i_proj(x_BTD)) * (1 - f_BTD)
-        if mask_BT is not None:  # a masked token adds nothing and forgets nothing
-            real_BT1 = mask_BT[..., None].bool()
-            i_BTD, f_BTD = i_BTD * real_BT1, f_BTD.where(real_BT1, 1.0)
-        h_BTD, state_BD = scan(f_BTD, i_BTD, state_BD)
-        z_BTD = self.g_norm(self.g_proj(x_BTD)) * F.silu(h_BTD)
-        return self.o_proj(z_BTD.to(x_BTD.dtype)), state_BD
+        self,
+        i_BTD: Tensor,
+        f_BTD: Tensor,
+        g_BTD: Tensor,
+        state_BD: Tensor,
+        bound_D: Tensor | None,
+        mask_BT: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        h_BTD, state_BD = gated_scan(f_BTD, i_BTD, state_BD, bound_D, mask_BT)
+        return gate_project(g_BTD, h_BTD, self.g_norm.weight, self.o_proj.projection, self._eps), state_BD

@@ -8,12 +8,14 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmul.config import ModelConfig
 from unmul.model.bitlinear import BitLinear
 from unmul.model.block import Block
+from unmul.ops.head_loss import head_loss
+from unmul.ops.norm_project import norm_project
 
 __all__ = ["Backbone", "MatMulFreeLM", "Output", "initialise"]
 
@@ -21,9 +23,9 @@ __all__ = ["Backbone", "MatMulFreeLM", "Output", "initialise"]
 class Output(NamedTuple):
     """Logits [B, T, V], the state after the last token [L, B, D] float32, hidden states [L + 1] x [B, T, D]."""
 
-    logits: torch.Tensor
-    state: torch.Tensor
-    hidden: tuple[torch.Tensor, ...]
+    logits: Tensor
+    state: Tensor
+    hidden: tuple[Tensor, ...]
 
 
 class Backbone(nn.Module):
@@ -41,31 +43,36 @@ class Backbone(nn.Module):
         self.gradient_checkpointing = False  # in training: keep only each layer's input, compute the rest again
 
     def forward(
-        self, ids_BT: torch.Tensor, state_LBD: torch.Tensor, mask_BT: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Normalised output [B, T, D], new state, and the residual stream before each block and at the end."""
-        hidden = [self.embeddings(ids_BT)]
+        self, ids_BT: Tensor, state_LBD: Tensor, mask_BT: Tensor | None = None, hidden: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The residual stream as x and delta, their sum not yet taken, and the new state.
+
+        A list given as hidden receives the residual stream before each block and at the end.
+        """
+        x_BTD = self.embeddings(ids_BT)
+        delta_BTD: Tensor | None = None
         states = []
         for layer, state_BD, bound_D in zip(self.layers, state_LBD, self.forget_bounds(), strict=True):
-            x_BTD, state_BD = self._run(layer, hidden[-1], state_BD, bound_D, mask_BT)
-            hidden.append(x_BTD)
+            if hidden is not None:
+                hidden.append(x_BTD if delta_BTD is None else x_BTD + delta_BTD)
+            x_BTD, delta_BTD, state_BD = self._run(layer, x_BTD, delta_BTD, state_BD, bound_D, mask_BT)
             states.append(state_BD)
-        normed = self.norm(hidden[-1])
-        return normed, torch.stack(states), (*hidden[:-1], normed)
+        assert delta_BTD is not None
+        return x_BTD, delta_BTD, torch.stack(states)
 
-    def _run(self, layer: nn.Module, *inputs: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, layer: nn.Module, *inputs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         if self.gradient_checkpointing and self.training:
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
-    def forget_bounds(self) -> list[torch.Tensor | None]:
+    def forget_bounds(self) -> list[Tensor | None]:
         """Lower bound of the forget gate for each layer: cumsum(softmax) minus its first row, so 0 at the bottom."""
         if not self.config.use_lower_bound:
             return [None] * self.config.num_hidden_layers
         shares_LD = self.lower_bounds.float().softmax(0)
         return list((shares_LD.cumsum(0) - shares_LD[0]).unbind(0))
 
-    def new_state(self, batch: int) -> torch.Tensor:
+    def new_state(self, batch: int) -> Tensor:
         """The state before the first token: zeros [L, B, D] in float32."""
         shape = (self.config.num_hidden_layers, batch, self.config.hidden_size)
         return torch.zeros(shape, device=self.embeddings.weight.device)
@@ -79,15 +86,21 @@ class MatMulFreeLM(nn.Module):
         self.config = config
         self.model = Backbone(config)
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size)
+        self._eps = config.rms_norm_eps
 
-    def forward(
-        self, ids_BT: torch.Tensor, state_LBD: torch.Tensor | None = None, mask_BT: torch.Tensor | None = None
-    ) -> Output:
-        """Shapes: ids [B, T] int64; state from model.new_state or an earlier output; mask [B, T], 1 for real tokens."""
-        if state_LBD is None:
-            state_LBD = self.model.new_state(ids_BT.shape[0])
-        normed_BTD, state_LBD, hidden = self.model(ids_BT, state_LBD, mask_BT)
-        return Output(self.lm_head(normed_BTD), state_LBD, hidden)
+    def forward(self, ids_BT: Tensor, state_LBD: Tensor | None = None, mask_BT: Tensor | None = None) -> Output:
+        """Shapes: ids [B, T] int64; state from new_state or an earlier output; mask [B, T] as for ops.gated_scan."""
+        hidden: list[Tensor] = []
+        state_LBD = self.model.new_state(ids_BT.shape[0]) if state_LBD is None else state_LBD
+        x_BTD, delta_BTD, state_LBD = self.model(ids_BT, state_LBD, mask_BT, hidden)
+        norm = self.model.norm
+        x_BTD, (logits_BTV,) = norm_project(x_BTD, delta_BTD, norm.weight, [self.lm_head.projection], self._eps)
+        return Output(logits_BTV, state_LBD, (*hidden, norm(x_BTD)))
+
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted); the logits are never stored."""
+        x_BTD, delta_BTD, _ = self.model(ids_BT, self.model.new_state(ids_BT.shape[0]), mask_BT)
+        return head_loss(x_BTD, delta_BTD, self.model.norm.weight, self.lm_head.projection, targets_BT, self._eps)
 
 
 @torch.no_grad()

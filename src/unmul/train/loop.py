@@ -1,6 +1,6 @@
 """The algorithm: batches in, better weights out. What is logged, saved or printed happens outside, between steps."""
 
-# B windows, T context, V vocabulary
+# B windows, T context
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from unmul.data import Batches
 from unmul.errors import TrainingError
@@ -71,8 +70,7 @@ def _accumulate_gradients(model: MatMulFreeLM, batches: Iterable[object], train:
 def loss_of(model: MatMulFreeLM, tokens_BT: torch.Tensor, train: TrainPart) -> torch.Tensor:
     """Mean cross-entropy in nats of T predictions from T + 1 tokens [B, T + 1]."""
     with torch.autocast(tokens_BT.device.type, torch.bfloat16, enabled=train.dtype == "bf16"):
-        logits_BTV = model(tokens_BT[:, :-1]).logits
-    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BT[:, 1:].flatten())
+        return model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
 
 
 def _require_finite(step: int, micro: range, loss: float, norm: float) -> None:

@@ -1,0 +1,46 @@
+"""Codes that are kept while weights do not change, so that several micro-batches share one ternarising."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+from unmul.ops.bitlinear import Projection
+from unmul.ops.ternarise import ternarise
+
+__all__ = ["hold_codes", "ternary_operand"]
+
+Operand = tuple[torch.Tensor, torch.Tensor]
+_held: ContextVar[dict[tuple[int, ...], tuple[list[torch.Tensor], Operand]] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def hold_codes() -> Iterator[None]:
+    """Promise that no weight changes inside: each is ternarised once, however many forward passes there are.
+
+    For gradient accumulation and evaluation. A promise rather than a look at the weights, because sharding moves
+    weights in and out of memory without telling their version counters.
+    """
+    token = _held.set({})
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
+def ternary_operand(projections: Sequence[Projection]) -> Operand:
+    """Codes [G, N, K] int8 and scales [G] of projections of one shape, all latent or all fixed."""
+    weights = [projection.weight for projection in projections]
+    fixed = [projection.scale for projection in projections if projection.scale is not None]
+    if fixed:
+        return torch.stack(weights), torch.stack(fixed)
+    held = None if torch.compiler.is_compiling() else _held.get()
+    if held is None:
+        return ternarise(weights)
+    key = tuple(id(weight) for weight in weights)
+    if key not in held:
+        held[key] = weights, ternarise(weights)  # the weights too: an id is only unique while its object lives
+    return held[key][1]

@@ -1,0 +1,47 @@
+"""ops.gate_project: the fused exit of the token mixer against its formula, outputs and gradients."""
+
+import pytest
+import torch
+from compare import distances, random
+from tolerance import BF16_STEPS, CODE_FLIPS
+
+from unmul.ops.bitlinear import Projection
+from unmul.ops.gate_project import naive
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+SIZES = [(1, 1, 3), (63, 100, 41), (17, 500, 70)]
+IDS = ["M{}-D{}-N{}".format(*size) for size in SIZES]
+
+
+def inputs(rows: int, width: int, features: int, device: str, dtype: torch.dtype = torch.float32) -> list:
+    g, h = (random(device, rows, width, dtype=dtype, seed=seed) for seed in (1, 2))
+    gains = [(1 + random(device, width, seed=seed, scale=0.2)).detach().requires_grad_() for seed in (3, 4)]
+    return [g, h, *gains, random(device, features, width, seed=9, scale=0.05)]
+
+
+def call(module):
+    return lambda g, h, outer, inner, weight: module.gate_project(g, h, outer, Projection(inner, weight), 1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=IDS)
+def test_output_and_gradients_are_those_of_the_formula(size, device: str) -> None:
+    from unmul.ops.gate_project import triton
+
+    errors = distances(call(triton), call(naive), inputs(*size, device))
+    assert {name: error for name, error in errors.items() if not error < CODE_FLIPS} == {}
+
+
+def test_sixteen_bit_inputs_stay_near(device: str) -> None:
+    from unmul.ops.gate_project import triton
+
+    errors = distances(call(triton), call(naive), inputs(40, 130, 33, device, torch.bfloat16))
+    assert {name: error for name, error in errors.items() if not error < BF16_STEPS} == {}
+
+
+def test_leading_dimensions_are_kept(device: str) -> None:
+    from unmul.ops.gate_project import triton
+
+    g, h, outer, inner, weight = inputs(6, 20, 7, device)
+    y = call(triton)(g, h, outer, inner, weight)
+    assert torch.equal(call(triton)(g.view(2, 3, 20), h.view(2, 3, 20), outer, inner, weight), y.view(2, 3, 7))

@@ -1,0 +1,61 @@
+"""ops.head_loss: the loss of a head whose logits are never stored, against cross-entropy of the whole."""
+
+import pytest
+import torch
+from compare import distances, random
+from tolerance import BF16_STEPS, CODE_FLIPS
+
+from unmul.ops.bitlinear import Projection
+from unmul.ops.head_loss import IGNORED, naive
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+SIZES = [(1, 5, 3), (63, 100, 131), (20, 300, 500)]
+IDS = ["M{}-K{}-V{}".format(*size) for size in SIZES]
+
+
+def inputs(rows: int, width: int, vocabulary: int, device: str, dtype: torch.dtype = torch.float32) -> list:
+    x, delta = (random(device, rows, width, dtype=dtype, seed=seed) for seed in (1, 2))
+    gains = [(1 + random(device, width, seed=seed, scale=0.2)).detach().requires_grad_() for seed in (3, 4)]
+    return [x, delta, *gains, random(device, vocabulary, width, seed=9, scale=0.1)]
+
+
+def targets(rows: int, vocabulary: int, device: str) -> torch.Tensor:
+    chosen = torch.arange(rows) * 17 % vocabulary
+    chosen[1::4] = IGNORED
+    return chosen.to(device)
+
+
+def call(module, wanted: torch.Tensor):
+    def function(x, delta, outer, inner, weight):
+        return module.head_loss(x, delta, outer, Projection(inner, weight), wanted, 1e-6)
+
+    return function
+
+
+@pytest.mark.parametrize("chunk", [7, 4096])
+@pytest.mark.parametrize("size", SIZES, ids=IDS)
+def test_loss_and_gradients_are_those_of_the_formula(size, chunk: int, device: str, monkeypatch) -> None:
+    from unmul.ops.head_loss import triton
+
+    monkeypatch.setattr(triton, "ROWS", chunk)
+    wanted = targets(size[0], size[2], device)
+    errors = distances(call(triton, wanted), call(naive, wanted), inputs(*size, device))
+    assert {name: error for name, error in errors.items() if not error < CODE_FLIPS} == {}
+
+
+def test_sixteen_bit_streams_stay_near(device: str) -> None:
+    from unmul.ops.head_loss import triton
+
+    wanted = targets(40, 77, device)
+    errors = distances(call(triton, wanted), call(naive, wanted), inputs(40, 130, 77, device, torch.bfloat16))
+    assert {name: error for name, error in errors.items() if not error < BF16_STEPS} == {}
+
+
+def test_no_gradient_is_made_when_none_is_wanted(device: str, monkeypatch) -> None:
+    from unmul.ops.head_loss import triton
+
+    monkeypatch.setattr(triton, "_accumulate", None)
+    arguments = [tensor.detach() for tensor in inputs(9, 20, 30, device)]
+    wanted = targets(9, 30, device)
+    assert torch.allclose(call(triton, wanted)(*arguments), call(naive, wanted)(*arguments), rtol=1e-4)
