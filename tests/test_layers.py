@@ -76,4 +76,4 @@ def test_kernels_do_not_know_the_model() -> None:
 
 
 def test_model_stays_short() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in (ROOT / "model").glob("*.py")) <= 350
+    assert sum(len(path.read_text().splitlines()) for path in (ROOT / "model").glob("[!_]*.py")) <= 350

@@ -1,11 +1,9 @@
 """model.load: latent and packed folders give the same model, as far as 8-bit codes allow."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from models import TINY, latent_folder, latent_tensors
 from tolerance import FLOAT32_SUMS, GOLDEN, NEAR_TIE, relative_l2
 
@@ -14,7 +12,6 @@ from unmul.checkpoint import PackedCheckpoint, read_latent, unpack
 from unmul.checkpoint.tensorfile import TensorFile
 from unmul.engine.naive import NaiveEngine
 from unmul.model import BitLinear, MatMulFreeLM, TernaryLinear, build_model, load_model, save_model
-from unmul.model.bitlinear import EPS
 
 IDS = torch.randint(TINY.vocab_size, (1, 23), generator=torch.Generator().manual_seed(3))
 
@@ -51,17 +48,21 @@ def fixed_twin(folder: Path) -> MatMulFreeLM:
     return build_model(config, lambda name: tensors[name].copy(), lambda name: ternary.scale(tensors[name]))
 
 
-def activations(model: MatMulFreeLM, ids: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def activations(model: MatMulFreeLM, ids: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     """n*s, of which the 8-bit codes are the rounding, for every projection in order of use; and the logits."""
-    found: dict[str, torch.Tensor] = {}
+    found: list[torch.Tensor] = []
 
-    def record(module: torch.nn.Module, inputs: tuple[torch.Tensor], *, name: str) -> None:
-        normed = F.rms_norm(inputs[0], module.norm.weight.shape, module.norm.weight, EPS)
-        found[name] = normed * ternary.quantise(normed)[1]
+    def recording(normed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        q, s = quantise(normed)
+        found.append(normed * s)
+        return q, s
 
-    for name, module in projections(model).items():
-        module.register_forward_pre_hook(partial(record, name=name))
-    return found, model(ids).logits
+    quantise = ternary.quantise
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ternary, "quantise", recording)
+        logits = model(ids).logits
+    assert len(found) == len(projections(model))
+    return found, logits
 
 
 @torch.no_grad()
@@ -77,11 +78,11 @@ def test_latent_and_fixed_weights_part_only_where_a_code_sits_on_a_tie(
         ids = torch.from_numpy(TensorFile(folder / "vectors.safetensors")["input_ids"].astype("int64"))
     (latent, expected), (fixed, logits) = activations(model, ids), activations(fixed_twin(folder), ids)
     untouched, ties = torch.ones(ids.shape, dtype=torch.bool), []
-    for name, scaled in latent.items():
-        flipped = scaled.round() != fixed[name].round()
+    for rank, (scaled, twin) in enumerate(zip(latent, fixed, strict=True)):
+        flipped = scaled.round() != twin.round()
         flipped[~untouched] = False
-        ties += [(name, *where) for where in flipped.nonzero().tolist()]
-        assert (((scaled - scaled.floor()) - 0.5).abs()[flipped] < NEAR_TIE).all(), name
+        ties += [(rank, *where) for where in flipped.nonzero().tolist()]
+        assert (((scaled - scaled.floor()) - 0.5).abs()[flipped] < NEAR_TIE).all(), rank
         untouched &= ~(flipped.any(-1).cumsum(1) > 0)  # the recurrence carries a flip to all later tokens
     print("codes that flipped first:", ties)  # shown when the test fails
     assert untouched.float().mean() > 0.4

@@ -127,11 +127,10 @@ def test_token_mixer_is_the_paper_with_the_published_order(latent: Path) -> None
     generator = torch.Generator().manual_seed(1)
     x, h0 = torch.randn(2, 5, 42, generator=generator), torch.randn(2, 42, generator=generator)
     bound = torch.rand(42, generator=generator)
-    out, state = layer(x, h0, bound, None)
-    f = bound + (1 - bound) * torch.sigmoid(layer.f_proj(x))
-    i = layer.i_proj(x)
+    i, f, g = (projection(x) for projection in (layer.i_proj, layer.f_proj, layer.g_proj))
+    out, state = layer(i, f, g, h0, bound, None)
+    f = bound + (1 - bound) * torch.sigmoid(f)
     h, last = naive.scan(f, i * torch.sigmoid(i) * (1 - f), h0)
-    g = layer.g_proj(x)
     g = g / (g.square().mean(-1, keepdim=True) + 1e-6).sqrt() * layer.g_norm.weight
     assert relative_l2(state, last) < FLOAT32_SUMS
     assert same(out, layer.o_proj(g * h * torch.sigmoid(h)))
