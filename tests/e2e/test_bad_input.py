@@ -50,7 +50,7 @@ def test_json_session_needs_no_terminal_to_say_that_the_prompt_is_empty(speaker)
 
 
 def test_a_very_long_prompt_is_served(speaker):
-    done = run_unmul("run", speaker, "-n", "3", "--json", input="one by one " * 20_000)
+    done = run_unmul("run", speaker, "-n", "3", "--seed", "1", "--json", input="one by one " * 20_000)
     found = json.loads(done.stdout)
     assert len(found["prompt_ids"]) > 40_000
     assert len(found["new_ids"]) == 3
