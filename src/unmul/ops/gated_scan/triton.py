@@ -92,12 +92,12 @@ def _masked(decay, kind):
 @triton.jit
 def _load_rows(p_rows, start, step: tl.constexpr, time, width, o_d, in_d, COUNT: tl.constexpr, WHOLE: tl.constexpr):
     """Rows start, start + step, ... of one sequence; zeros outside of time, of which a whole block is never asked."""
-    rows: Any = ()
+    rows = ()  # no annotation: the compiler would look its name up
     for index in tl.static_range(COUNT):
         t = start + step * index
         present = in_d if WHOLE else in_d & (t >= 0) & (t < time)
         row = tl.load(p_rows + t * width + o_d, mask=present, other=0.0)
-        rows = rows + (row,)  # noqa: RUF005 - Triton's tuples do not unpack
+        rows = rows + (row,)  # type: ignore[assignment] # noqa: RUF005 - tuples here do not unpack
     return rows
 
 
