@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
-from speakers import run_unmul
+from speakers import SPEAKER, run_unmul, speaking_latent
 
+from unmul.checkpoint import pack
 from unmul.cli.app import VERBS, app, main
 
 # The command line is a promise: a change here is a change for every user. Names as a reader sees them.
@@ -115,18 +117,25 @@ def test_python_m_unmul_is_the_command_line():
     assert (done.returncode, done.stdout) == (0, "0.1.0\n")
 
 
-def test_a_closed_pipe_ends_quietly(speaker):
-    words = [sys.executable, "-m", "unmul", "run", str(speaker), "-p", "one", "-n", "100000"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+@pytest.fixture(scope="module")
+def endless_text(tmp_path_factory):
+    """A command that writes until it is stopped: its model has no token that ends a text."""
+    folder = tmp_path_factory.mktemp("endless")
+    pack(speaking_latent(folder / "latent", replace(SPEAKER, eos_token_id=None)), folder / "packed")
+    return [sys.executable, "-m", "unmul", "run", str(folder / "packed"), "-p", "one", "-n", "10000000"]
+
+
+def test_a_closed_pipe_ends_quietly(endless_text):
+    with subprocess.Popen(endless_text, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
 
 
-def test_ctrl_c_ends_without_a_traceback(speaker):
-    words = [sys.executable, "-m", "unmul", "run", str(speaker), "-p", "one", "-n", "10000000"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+def test_ctrl_c_ends_without_a_traceback(endless_text):
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(endless_text, start_new_session=True, **streams) as process:
         process.stdout.read(10)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
