@@ -52,17 +52,17 @@ void fill(const Matrix& matrix, const Table<const uint8_t>& packed, Pool& pool) 
 
 // q [T, K] as activations, padded with zeros, and their sums.
 struct Input {
-    Input(const Table<const int8_t>& q, const Matrix& matrix)
+    Input(const Table<const int8_t>& q, const Matrix& matrix, const Kernels& kernels)
         : tokens(int(q.shape(0))), arena(size(tokens, matrix.padded_columns())) {
         require(q.shape(1) == size_t(matrix.columns), "activations have another width");
         const int stride = matrix.padded_columns();
-        activations = {arena.take<int8_t>(size_t(tokens) * stride), nullptr, arena.take<int32_t>(tokens), stride};
+        activations = {arena.take<int8_t>(size_t(tokens) * stride), nullptr, arena.take<int32_t>(tokens), stride,
+                       kernels.grouping};
+        std::vector<int8_t> row(stride);
         for (int t = 0; t < tokens; ++t) {
-            const int8_t* row = q.data() + size_t(t) * matrix.columns;
-            int8_t* to = activations.token(t);
-            for (int k = 0; k < matrix.columns; k += 4, to += 4 * Activations::step(t, tokens))
-                std::memcpy(to, row + k, std::min(4, matrix.columns - k));
-            activations.sum[t] = std::accumulate(row, row + matrix.columns, int32_t(0));
+            std::copy_n(q.data() + size_t(t) * matrix.columns, matrix.columns, row.begin());
+            activations.place(t, tokens, row.data());
+            activations.sum[t] = std::accumulate(row.begin(), row.end(), int32_t(0));
         }
     }
     static size_t size(int tokens, int stride) { return size_t(tokens) * stride + Arena::rounded(tokens * sizeof(int32_t)); }
@@ -74,7 +74,7 @@ struct Input {
 
 // out [T, at least N rounded up to 16], as the kernels write it: rows 64-byte aligned.
 void product(const Matrix& matrix, const Kernels& kernels, Pool& pool, const Table<const int8_t>& q, Table<int32_t>& out) {
-    const Input input(q, matrix);
+    const Input input(q, matrix, kernels);
     require(out.shape(0) == size_t(input.tokens) && out.shape(1) >= size_t(matrix.panels()) * kTileRows &&
                 out.shape(1) % kTileRows == 0 && reinterpret_cast<uintptr_t>(out.data()) % 64 == 0,
             "the output must be 64-byte aligned, [T, rows rounded up to 16]");
@@ -126,7 +126,7 @@ float quantise(const std::string& isa, Vector<const float> x, Vector<int8_t> q) 
     std::fill(ones.in, ones.in + x.shape(0), 1.0f);
     const float largest = kernels.normalise(row.in, 1.0f, ones.in, row.size, row.out);
     auto* codes = reinterpret_cast<int8_t*>(row.in);
-    const Quantised result = kernels.quantise(row.out, largest, row.size, codes, 1);
+    const Quantised result = kernels.quantise(row.out, largest, row.size, codes);
     std::memcpy(q.data(), codes, q.shape(0));
     return result.scale;
 }

@@ -90,7 +90,7 @@ void Model::set_vector(int layer, const std::string& name, const float* values, 
 void Model::forward(const float* x, int tokens, const std::vector<float*>& states, float* logits, int rows) {
     if (!workspace_ || workspace_->tokens < tokens) {
         workspace_.reset();
-        workspace_ = std::make_unique<Workspace>(shape_, tokens, pool_.threads());
+        workspace_ = std::make_unique<Workspace>(shape_, kernels_, tokens, pool_.threads());
     }
     const Chunk chunk{x, tokens, states, logits, rows};
     pool_.run([&](int thread) { Pass(*this, *workspace_, chunk, thread, watches_[thread]).run(); });

@@ -13,11 +13,12 @@ float* as_floats(int32_t* buffer) { return reinterpret_cast<float*>(buffer); }
 
 }  // namespace
 
-Workspace::Workspace(const Shape& shape, int capacity, int threads)
+Workspace::Workspace(const Shape& shape, const Kernels& kernels, int capacity, int threads)
     : tokens(capacity),
       width(padded(shape.width, kColumnPadding)),
       hidden(padded(shape.hidden, kColumnPadding)),
       vocabulary(padded(shape.vocabulary, kColumnPadding)),
+      grouping_(kernels.grouping),
       stride_(std::max(width, hidden)),
       arena_(bytes(threads)),
       own_(threads) {
@@ -40,7 +41,8 @@ size_t Workspace::bytes(int threads) const {
 }
 
 Activations Workspace::activations(int count) {
-    return {arena_.take<int8_t>(size_t(count) * stride_), arena_.take<float>(count), arena_.take<int32_t>(count), stride_};
+    return {arena_.take<int8_t>(size_t(count) * stride_), arena_.take<float>(count), arena_.take<int32_t>(count), stride_,
+            grouping_};
 }
 
 Pass::Pass(Model& model, Workspace& workspace, const Chunk& chunk, int thread, Stopwatch& watch)
@@ -158,7 +160,9 @@ void Pass::quantise(const float* x, float inverse_rms, const Projection& to, int
     float* n = space_.normed(thread_, 1);
     const float largest = kernels_.normalise(x, inverse_rms, to.gain, columns, n);
     watch_.lap(kNorms);
-    const Quantised result = kernels_.quantise(n, largest, columns, input.token(t), input.step(t, count));
+    int8_t* row = space_.input(index, 1, thread_).q;
+    const Quantised result = kernels_.quantise(n, largest, columns, row);
+    if (count > 1) input.place(t, count, row);
     input.factor[t] = to.weight.scale / result.scale;
     input.sum[t] = result.sum;
     watch_.lap(kQuantise);

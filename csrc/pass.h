@@ -23,7 +23,7 @@ struct Chunk {
 // Memory for the activations of up to `tokens` tokens; D and I are padded, rows beyond the true size stay zero.
 class Workspace {
 public:
-    Workspace(const Shape& shape, int tokens, int threads);
+    Workspace(const Shape& shape, const Kernels& kernels, int tokens, int threads);
 
     // The quantised input of product `index` (0..2): a thread's own for one token, else the shared one.
     const Activations& input(int index, int count, int thread) const {
@@ -47,6 +47,7 @@ private:
     size_t bytes(int threads) const;
     Activations activations(int count);
 
+    const Grouping grouping_;
     int stride_;  // of quantised rows: max(D, I)
     Arena arena_;
     Activations shared_[3];

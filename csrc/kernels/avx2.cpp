@@ -103,6 +103,6 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, 
 }  // namespace
 
 extern const Kernels kAvx2;
-const Kernels kAvx2 = table("avx2", product);
+const Kernels kAvx2 = table("avx2", {8, 4}, product);
 
 }  // namespace unmul

@@ -89,6 +89,6 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, 
 }  // namespace
 
 extern const Kernels kAvxVnni;
-const Kernels kAvxVnni = table("avxvnni", product);
+const Kernels kAvxVnni = table("avxvnni", {8, 4}, product);
 
 }  // namespace unmul

@@ -5,7 +5,7 @@
 template <int T, int P>
 void block_of(int tokens, const Matrix& w, const Activations& x, int first, int all, int panel, int32_t* out, int stride) {
     if (tokens == T)
-        block<T, P>(w.panel(panel), w.panel_bytes(), x.token(first), x.step(first, all), w.padded_columns(),
+        block<T, P>(w.panel(panel), w.panel_bytes(), x.token(first), x.group(first, all), w.padded_columns(),
                     x.sum + first, out + size_t(first) * stride + panel * kTileRows, stride);
     else if constexpr (T > 1)
         block_of<T - 1, P>(tokens, w, x, first, all, panel, out, stride);

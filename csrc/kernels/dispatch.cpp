@@ -2,6 +2,9 @@
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace unmul {
@@ -11,11 +14,24 @@ extern const Kernels kScalar;
 extern const Kernels kAvx2;
 extern const Kernels kAvxVnni;
 extern const Kernels kAvx512Vnni;
+extern const Kernels kAmx;
 #elif defined(__aarch64__)
 extern const Kernels kNeonDotprod;
 #endif
 
 namespace {
+
+#if defined(__x86_64__)
+// The system saves the tile registers of a process only once it has asked; it may refuse.
+bool may_use_tiles() {
+#if defined(__linux__)
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 std::vector<const Kernels*> detect() {
     std::vector<const Kernels*> usable{&kScalar};
@@ -27,6 +43,9 @@ std::vector<const Kernels*> detect() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
         usable.push_back(&kAvx512Vnni);
+    if (usable.back() == &kAvx512Vnni && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
+        may_use_tiles())
+        usable.push_back(&kAmx);
 #elif defined(__aarch64__) && defined(__linux__)
     constexpr unsigned long kDotProduct = 1ul << 20;  // HWCAP_ASIMDDP
     if (getauxval(AT_HWCAP) & kDotProduct) usable.push_back(&kNeonDotprod);

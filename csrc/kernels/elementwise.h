@@ -16,7 +16,7 @@ float normalise(const float* x, float factor, const float* gain, int padded_size
     return largest(peak);
 }
 
-Quantised quantise(const float* n, float largest_magnitude, int padded_size, int8_t* q, int step) {
+Quantised quantise(const float* n, float largest_magnitude, int padded_size, int8_t* q) {
     // Two roundings, as the definition has them; NaN goes through, so that damage is seen in the logits.
     const float scale = 127.0f * (1.0f / (largest_magnitude < kSmallestMaximum ? kSmallestMaximum : largest_magnitude));
     Ints total[kRegisters] = {};
@@ -25,9 +25,7 @@ Quantised quantise(const float* n, float largest_magnitude, int padded_size, int
         for (int r = 0; r < kRegisters; ++r) {
             const Ints whole = (Ints)rounded.part[r] - kRounderBits;
             total[r] += whole;
-            const Bytes bytes = __builtin_convertvector(whole, Bytes);
-            for (int word = 0; word < UNMUL_WIDTH / 4; ++word, q += 4 * step)
-                __builtin_memcpy(q, reinterpret_cast<const char*>(&bytes) + 4 * word, 4);
+            reinterpret_cast<Bytes*>(q + k)[r] = __builtin_convertvector(whole, Bytes);
         }
     }
     int32_t sum = 0;
@@ -84,7 +82,7 @@ int32_t read(const uint8_t* from, size_t bytes) {
     return mixed;
 }
 
-constexpr Kernels table(const char* name, decltype(Kernels::product) product) {
-    return {name,     product, inverse_rms, normalise,  quantise,     recur,
-            multiply, swiglu,  add_scaled,  dequantise, exponentials, read};
+constexpr Kernels table(const char* name, Grouping grouping, decltype(Kernels::product) product) {
+    return {name,     grouping, product,    inverse_rms, normalise,    quantise, recur,
+            multiply, swiglu,   add_scaled, dequantise,  exponentials, read};
 }

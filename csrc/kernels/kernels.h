@@ -8,32 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "../activations.h"
 #include "../layout.h"
 #include "../pool.h"
 
 namespace unmul {
 
 constexpr int kLanes = 16;             // float functions take sizes that are multiples of it
-constexpr int kPrefetchBytes = 4096;   // ahead of the weights being read: about the memory's latency
+constexpr int kPrefetchBytes = 8192;   // ahead of the weights being read: about the memory's latency
 constexpr float kSmallestMaximum = 1e-5f;  // of |n|, so that zeros do not divide by zero
-
-// T tokens of quantised activations, zeros beyond the columns; per token sum(q), and the factor m / s that turns integer
-// products with the projection it was made for into floats.
-//
-// Tokens stand in groups of eight, the last may be smaller. In a group, words of four columns of all its tokens lie
-// together, so that a kernel for several tokens reads one stream in order. A single token is a plain row.
-struct Activations {
-    static constexpr int kGroup = 8;
-
-    int8_t* q = nullptr;
-    float* factor = nullptr;
-    int32_t* sum = nullptr;
-    int stride = 0;  // bytes of a token
-
-    // Words from one word of a token to its next: the tokens in its group.
-    static int step(int t, int tokens) { return tokens - t / kGroup * kGroup < kGroup ? tokens % kGroup : kGroup; }
-    int8_t* token(int t) const { return q + size_t(t / kGroup * kGroup) * stride + 4 * (t % kGroup); }
-};
 
 struct Quantised {
     float scale;
@@ -55,6 +38,9 @@ struct Recurrence {
 struct Kernels {
     const char* name;
 
+    // Of the activations that product() takes.
+    Grouping grouping;
+
     // out[t, n] = sum over k of q[t, k] C[n, k], exactly, for the rows of panels [first, last).
     void (*product)(const Matrix&, const Activations&, int tokens, Range panels, int32_t* out, int stride);
 
@@ -64,8 +50,8 @@ struct Kernels {
     // out = x * factor * gain; returns the largest |out|, NaN if there is one. out may be x.
     float (*normalise)(const float* x, float factor, const float* gain, int padded_size, float* out);
 
-    // q = rint(n * s), s = 127 * (1 / max(largest, 1e-5)), halves to even; words of four are `step` words apart.
-    Quantised (*quantise)(const float* n, float largest, int padded_size, int8_t* q, int step);
+    // q = rint(n * s), s = 127 * (1 / max(largest, 1e-5)), halves to even.
+    Quantised (*quantise)(const float* n, float largest, int padded_size, int8_t* q);
 
     void (*recur)(const Recurrence&);
 

@@ -76,6 +76,6 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, 
 }  // namespace
 
 extern const Kernels kNeonDotprod;
-const Kernels kNeonDotprod = table("neon_dotprod", product);
+const Kernels kNeonDotprod = table("neon_dotprod", {8, 4}, product);
 
 }  // namespace unmul

@@ -23,13 +23,13 @@ void product(const Matrix& w, const Activations& x, int tokens, Range panels, in
     for (int n = panels.first * kTileRows; n < panels.last * kTileRows; ++n)
         for (int t = 0; t < tokens; ++t) {
             const uint8_t* row = w.panel(n / kTileRows) + 4 * (n % kTileRows);
-            out[size_t(t) * stride + n] = dot(row, x.token(t), x.step(t, tokens), w.padded_columns()) - x.sum[t];
+            out[size_t(t) * stride + n] = dot(row, x.token(t), x.group(t, tokens), w.padded_columns()) - x.sum[t];
         }
 }
 
 }  // namespace
 
 extern const Kernels kScalar;
-const Kernels kScalar = table("scalar", product);
+const Kernels kScalar = table("scalar", {8, 4}, product);
 
 }  // namespace unmul

@@ -68,16 +68,19 @@ void check_product(const Kernels& kernels, const Weights& weights, int tokens) {
     const Matrix& w = weights.matrix;
     const int stride = w.padded_columns(), width = w.panels() * kTileRows;
     Arena arena(size_t(tokens) * stride + Arena::rounded(tokens * 4) + size_t(tokens) * width * 4);
-    const Activations x{arena.take<int8_t>(size_t(tokens) * stride), nullptr, arena.take<int32_t>(tokens), stride};
+    const Activations x{arena.take<int8_t>(size_t(tokens) * stride), nullptr, arena.take<int32_t>(tokens), stride,
+                        kernels.grouping};
     int32_t* out = arena.take<int32_t>(size_t(tokens) * width);
     std::vector<int32_t> expected(size_t(tokens) * w.rows);
-    for (int t = 0; t < tokens; ++t)
+    std::vector<int8_t> row(stride);
+    for (int t = 0; t < tokens; ++t) {
         for (int k = 0; k < w.columns; ++k) {
-            const int8_t q = int8_t(below(256) - 128);
-            x.token(t)[k / 4 * 4 * Activations::step(t, tokens) + k % 4] = q;
-            x.sum[t] += q;
-            for (int n = 0; n < w.rows; ++n) expected[t * w.rows + n] += q * weights.codes[size_t(n) * w.columns + k];
+            row[k] = int8_t(below(256) - 128);
+            x.sum[t] += row[k];
+            for (int n = 0; n < w.rows; ++n) expected[t * w.rows + n] += row[k] * weights.codes[size_t(n) * w.columns + k];
         }
+        x.place(t, tokens, row.data());
+    }
     kernels.product(w, x, tokens, {0, w.panels()}, out, width);
     for (int t = 0; t < tokens; ++t)
         require(!std::memcmp(out + size_t(t) * width, &expected[t * w.rows], w.rows * 4), kernels.name, "product", tokens);
@@ -91,7 +94,7 @@ std::vector<char> floats(const Kernels& kernels, int size) {
     auto* q = arena.take<int8_t>(size);
     const float r = kernels.inverse_rms(x.at, size, size - 3, 1e-6f);
     const float largest = kernels.normalise(x.at, r, gain.at, size, n.at);
-    const Quantised done = kernels.quantise(n.at, largest, size, q, 1);
+    const Quantised done = kernels.quantise(n.at, largest, size, q);
     kernels.exponential(x.at, x.at, size);
     const auto whole = [&](Floats& buffer) {
         for (int k = 0; k < size; ++k) reinterpret_cast<int32_t*>(buffer.at)[k] = below(20001) - 10000;
@@ -115,9 +118,9 @@ std::vector<char> floats(const Kernels& kernels, int size) {
 int main() {
     const Kernels& scalar = *usable_kernels().front();
     for (const Kernels* kernels : usable_kernels()) {
-        for (const auto& [rows, columns] : {std::pair{1, 1}, {17, 63}, {33, 65}, {48, 321}, {50, 1000}}) {
+        for (const auto& [rows, columns] : {std::pair{1, 1}, {17, 63}, {33, 65}, {48, 321}, {50, 1000}, {131, 2049}}) {
             const Weights weights(rows, columns);
-            for (int tokens : {1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 23}) check_product(*kernels, weights, tokens);
+            for (int tokens : {1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 23, 32, 41, 129, 150}) check_product(*kernels, weights, tokens);
         }
         for (int size : {64, 320, 1024}) require(floats(*kernels, size) == floats(scalar, size), kernels->name, "a float", size);
         std::printf("%s\n", kernels->name);

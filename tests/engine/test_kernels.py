@@ -34,7 +34,7 @@ def product(code: np.ndarray, q: np.ndarray, isa: str) -> np.ndarray:
 @pytest.mark.parametrize(("rows", "columns"), SHAPES, ids=[f"N{n}-K{k}" for n, k in SHAPES])
 def test_product_equals_numpy_for_any_number_of_tokens(rows: int, columns: int, isa: str) -> None:
     code = random_codes(rows, columns)
-    for tokens in (*range(1, 10), 13, 16, 23):
+    for tokens in (*range(1, 10), 13, 16, 23, 32, 41, 129, 150):
         q = np.random.default_rng(tokens).integers(-128, 128, (tokens, columns), np.int8)
         assert (product(code, q, isa) == q.astype(np.int32) @ code.T.astype(np.int32)).all()
 
