@@ -17,6 +17,7 @@ extern const Kernels kAvx512Vnni;
 extern const Kernels kAmx;
 #elif defined(__aarch64__)
 extern const Kernels kNeonDotprod;
+extern const Kernels kNeonI8mm;
 #endif
 
 namespace {
@@ -47,8 +48,11 @@ std::vector<const Kernels*> detect() {
         may_use_tiles())
         usable.push_back(&kAmx);
 #elif defined(__aarch64__) && defined(__linux__)
-    constexpr unsigned long kDotProduct = 1ul << 20;  // HWCAP_ASIMDDP
-    if (getauxval(AT_HWCAP) & kDotProduct) usable.push_back(&kNeonDotprod);
+    constexpr unsigned long kDotProduct = 1ul << 20, kMatrixMultiply = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM
+    if (getauxval(AT_HWCAP) & kDotProduct) {
+        usable.push_back(&kNeonDotprod);
+        if (getauxval(AT_HWCAP2) & kMatrixMultiply) usable.push_back(&kNeonI8mm);
+    }
 #elif defined(__aarch64__)
     usable.push_back(&kNeonDotprod);  // every Apple processor since M1 has it
 #endif

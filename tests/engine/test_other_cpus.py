@@ -36,9 +36,11 @@ def test_kernels_of_arm_under_qemu_equal_plain_loops(tmp_path: Path) -> None:
     compiler, emulator = "aarch64-linux-gnu-g++", "qemu-aarch64"
     if not shutil.which(compiler) or not shutil.which(emulator):
         pytest.skip(f"needs {compiler} and {emulator}")
-    kernels = {"neon_dotprod": ["-march=armv8.2-a+dotprod"], "dispatch": []}
+    dotprod = "-march=armv8.2-a+dotprod"
+    kernels = {"neon_dotprod": [dotprod], "neon_i8mm": [f"{dotprod}+i8mm"], "dispatch": []}
     program = build(tmp_path, compiler, kernels, "-static")
-    assert run(emulator, "-cpu", "max", program) == (0, ["scalar", "neon_dotprod"])
+    assert run(emulator, "-cpu", "max", program) == (0, ["scalar", "neon_dotprod", "neon_i8mm"])
+    assert run(emulator, "-cpu", "neoverse-n1", program) == (0, ["scalar", "neon_dotprod"]), "this CPU has no smmla"
     assert run(emulator, "-cpu", "cortex-a53", program) == (0, ["scalar"]), "this CPU has no sdot"
 
 
