@@ -1,6 +1,8 @@
 """The choice of instruction set and of threads."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +16,24 @@ def test_fastest_instruction_set_is_chosen_unless_one_is_forced(monkeypatch: pyt
     assert choose_isa() == _native.instruction_sets()[-1]
     monkeypatch.setenv(ISA_VARIABLE, "scalar")
     assert choose_isa() == "scalar"
+
+
+# The system refuses tile registers to a process with a signal stack that could not hold them.
+SMALL_SIGNAL_STACK = """
+import ctypes
+class Stack(ctypes.Structure):
+    _fields_ = [("memory", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+memory = ctypes.create_string_buffer(8192)
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(Stack(ctypes.addressof(memory), 0, 8192)), None) == 0
+from unmul.engine import _native
+print(_native.instruction_sets()[-1])
+"""
+
+
+@pytest.mark.skipif("amx" not in _native.instruction_sets(), reason="this machine has no AMX to be refused")
+def test_a_process_that_may_not_use_tiles_takes_the_next_best() -> None:
+    done = subprocess.run([sys.executable, "-c", SMALL_SIGNAL_STACK], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == _native.instruction_sets()[-2]
 
 
 def test_threads_default_to_the_physical_cores_of_the_process() -> None:
