@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import re
 import subprocess
@@ -22,7 +23,7 @@ from typing import Any
 
 from unmul.config import preset
 from unmul.engine.bench import BenchRequest, measure, write_random
-from unmul.engine.choose import physical_cores
+from unmul.engine.choose import choose_isa, physical_cores
 from unmul.files import write_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ def write_report(folder: Path, what: str, document: dict[str, Any], text: str) -
 
 
 def machine() -> dict[str, str]:
-    """Processor, system and Python, as they call themselves."""
+    """Processor, system and Python, as they call themselves, and who else may use the cores."""
     information = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", information.read_text()) if information.exists() else None
     return {
@@ -87,7 +88,18 @@ def machine() -> dict[str, str]:
         "cores": str(physical_cores()),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "kernels": choose_isa(),
+        "scheduling": "SCHED_FIFO"
+        if hasattr(os, "SCHED_FIFO") and os.sched_getscheduler(0) == os.SCHED_FIFO
+        else "normal",
+        "load": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def scheduling() -> str:
+    """Whether other processes must wait for this one."""
+    realtime = hasattr(os, "SCHED_FIFO") and os.sched_getscheduler(0) == os.SCHED_FIFO
+    return "real time (SCHED_FIFO)" if realtime else "normal"
 
 
 def commit() -> str:

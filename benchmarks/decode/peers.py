@@ -3,7 +3,8 @@
     python benchmarks/decode/peers.py [--presets 370m 1.3b 2.7b] [--threads 1 2] [--rounds 5]
 
 PEER_PYTHON names a Python that has llama-cpp-python and gguf; unset, it is this one. A round is a fresh process of each
-engine, one after another, so that a noisy minute touches all. Our tests run first. Writes
+engine, one after another, so that a noisy minute touches all; `chrt -f 50` before the command keeps other processes off
+the cores. Ours runs as it is, with AVX2 kernels only, and with a batch of 16. Our tests run first. Writes
 cpu_decode_<machine>_<date>.md and the raw figures as .json beside it.
 """
 
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,12 +26,14 @@ from typing import Any
 from engine import REPOSITORY, check, describe, write_report
 
 from unmul.config import preset
-from unmul.engine.bench import BenchRequest, measure, write_random
-from unmul.engine.choose import physical_cores
+from unmul.engine import _native
+from unmul.engine.bench import BenchRequest, write_random
+from unmul.engine.choose import ISA_VARIABLE, physical_cores
 
 HERE = Path(__file__).resolve().parent
-OURS, YARDSTICK = "unmul", "TQ2_0"
+OURS = {"unmul": ("", 1), "unmul, avx2": ("avx2", 1), "unmul, batch 16": ("", 16)}  # forced instruction set, sequences
 PEERS = ("TQ1_0", "TQ2_0", "Q4_0")
+YARDSTICK = "TQ2_0"
 PROMPT, NEW = 512, 128
 PHASES = ("decode", "prefill")
 PEER_PYTHON = os.environ.get("PEER_PYTHON", sys.executable)
@@ -64,40 +68,53 @@ def arguments() -> argparse.Namespace:
 def versions() -> str:
     """The peers' packages, as they call themselves."""
     code = "import importlib.metadata as m; print(*(p + ' ' + m.version(p) for p in ('llama-cpp-python', 'gguf')))"
-    return run([PEER_PYTHON, "-c", code]).strip()
+    return run_peer(["-c", code]).strip()
 
 
 def prepare(folder: Path, name: str) -> dict[str, Path]:
     """The same shape for every engine: our packed folder, and a stand-in per peer."""
     files = {kind: folder / f"{kind}.gguf" for kind in PEERS}
     for kind, path in files.items():
-        run([PEER_PYTHON, str(HERE / "standin.py"), str(path), name, kind])
+        run_peer([str(HERE / "standin.py"), str(path), name, kind])
     write_random(folder / "packed", preset(name))
-    return {**files, OURS: folder / "packed"}
+    return {**files, **{name: folder / "packed" for name, (isa, _) in OURS.items() if usable(isa)}}
+
+
+def usable(isa: str) -> bool:
+    """Whether this machine has the instruction set; the empty name is its best one."""
+    return not isa or isa in _native.instruction_sets()
 
 
 def one_round(files: dict[str, Path], threads: int) -> dict[str, Rates]:
     """Tokens per second of every engine, each in a process of its own."""
-    return {name: ours(path, threads) if name == OURS else peer(path, threads) for name, path in files.items()}
+    return {
+        name: ours(path, threads, *OURS[name]) if name in OURS else peer(path, threads) for name, path in files.items()
+    }
 
 
-def ours(folder: Path, threads: int) -> Rates:
-    """Prefill and decode of our engine."""
-    found = measure(folder, BenchRequest(threads, PROMPT, NEW, runs=1))
-    return {"prefill": found.prefill_tokens_per_s, "decode": found.decode_tokens_per_s}
+def ours(folder: Path, threads: int, isa: str, batch: int) -> Rates:
+    """Prefill of one sequence and decode of all, of our engine."""
+    request = BenchRequest(threads, PROMPT, NEW, batch, runs=1)
+    words = [sys.executable, "-m", "unmul.engine.bench", str(folder), json.dumps(asdict(request))]
+    found = json.loads(run(words, {ISA_VARIABLE: isa}))
+    return {"prefill": found["prefill_tokens_per_s"], "decode": found["decode_tokens_per_s"]}
 
 
 def peer(path: Path, threads: int) -> Rates:
     """Prefill and decode of llama.cpp."""
-    words = [PEER_PYTHON, str(HERE / "llamacpp.py"), str(path), str(threads), str(PROMPT), str(NEW)]
-    rates: Rates = json.loads(run(words).splitlines()[-1])
+    words = [str(HERE / "llamacpp.py"), str(path), str(threads), str(PROMPT), str(NEW)]
+    rates: Rates = json.loads(run_peer(words).splitlines()[-1])
     return rates
 
 
-def run(words: list[str]) -> str:
+def run_peer(words: list[str]) -> str:
+    """What the peers' Python prints; it knows our shapes from the source tree."""
+    return run([PEER_PYTHON, *words], {"PYTHONPATH": str(REPOSITORY / "src")})
+
+
+def run(words: list[str], environment: dict[str, str]) -> str:
     """What a process prints; stops with its last words where it fails."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode != 0:
         sys.exit(f"{' '.join(words)}: {done.stderr.strip()[-1000:] or done.returncode}")
     return done.stdout
@@ -123,10 +140,11 @@ def report(document: dict[str, Any]) -> str:
         f"# CPU decode beside llama.cpp, {where['cpu']}, {document['date']}",
         "",
         f"Commit {document['commit']}; {where['cores']} cores; {where['system']}; Python {where['python']};",
+        f"kernels {where['kernels']}; scheduling {where['scheduling']}, load {where['load']} at the start;",
         f"peers: {document['peers']}. Command: `{' '.join(['python', *document['command']])}`.",
         f"Random ternary weights, head included, prompt {PROMPT}, new {NEW}; {document['rounds']} interleaved rounds,",
         "each engine in a fresh process: median [least, most] in tokens/s; x is the median over rounds of the ratio to",
-        f"{YARDSTICK}.",
+        f"{YARDSTICK}. Decode of a batch is the tokens of all its sequences.",
         "The peers run a Llama-shaped stand-in with the same matrices, so attention and its cache are theirs besides.",
         "",
         "| model | threads | engine | decode | x | prefill | x |",
