@@ -85,7 +85,7 @@ void configure(Cache& cache, int even, int odd) {
 UNMUL_INLINE void unpack(const uint8_t* tile, int columns, uint8_t* to) {
     const __m512i mask = _mm512_set1_epi8(0x03);
     for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(tile) + kPrefetchBytes, _MM_HINT_T0);
+        prefetch(tile);
         __m512i weights = _mm512_load_si512(tile);
         for (int c = 0; c < 4; ++c, to += kTileBytes) {
             _mm512_store_si512(to, _mm512_and_si512(weights, mask));

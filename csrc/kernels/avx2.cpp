@@ -35,7 +35,7 @@ void panel_of_one(const uint8_t* tile, const int8_t* q, int columns, int32_t sum
     for (int tiles = columns / kTileColumns; tiles > 0; tiles -= kTilesOfOne) {
         __m256i one[2] = {}, four[2] = {};
         for (int n = tiles < kTilesOfOne ? tiles : kTilesOfOne; n > 0; --n, tile += kTileBytes, q += kTileColumns) {
-            _mm_prefetch(reinterpret_cast<const char*>(tile) + kPrefetchBytes, _MM_HINT_T0);
+            prefetch(tile);
             const __m256i x[4] = {broadcast_four(q), broadcast_four(q + 4), broadcast_four(q + 8),
                                   broadcast_four(q + 12)};
             for (int half = 0; half < 2; ++half) {
@@ -76,7 +76,7 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, 
     for (int tiles = columns / kTileColumns; tiles > 0; tiles -= kTilesOfMany) {
         __m256i part[T][2] = {};
         for (int n = tiles < kTilesOfMany ? tiles : kTilesOfMany; n > 0; --n, tile += kTileBytes) {
-            _mm_prefetch(reinterpret_cast<const char*>(tile) + kPrefetchBytes, _MM_HINT_T0);
+            prefetch(tile);
             const __m256i weights[2] = {_mm256_load_si256(reinterpret_cast<const __m256i*>(tile)),
                                         _mm256_load_si256(reinterpret_cast<const __m256i*>(tile + kHalf))};
             for (int c = 0; c < 4; ++c, q += 4 * step) {

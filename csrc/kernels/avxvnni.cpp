@@ -41,7 +41,7 @@ void panel_of_one(const uint8_t* tile, const int8_t* q, int columns, int32_t sum
                              _mm256_set1_epi8(char(0xc0))};
     __m256i total[2][4] = {};
     for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes, q += kTileColumns) {
-        _mm_prefetch(reinterpret_cast<const char*>(tile) + kPrefetchBytes, _MM_HINT_T0);
+        prefetch(tile);
         const __m256i weights[2] = {load_half(tile, 0), load_half(tile, 1)};
         for (int c = 0; c < 4; ++c) {
             const __m256i x = broadcast_four(q + 4 * c);
@@ -68,7 +68,7 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, 
     __m256i total[T][2];
     for (int t = 0; t < T; ++t) total[t][0] = total[t][1] = _mm256_set1_epi32(-sum[t]);
     for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(tile) + kPrefetchBytes, _MM_HINT_T0);
+        prefetch(tile);
         __m256i weights[2] = {load_half(tile, 0), load_half(tile, 1)};
         for (int c = 0; c < 4; ++c, q += 4 * step) {
             const __m256i crumb[2] = {_mm256_and_si256(weights[0], mask), _mm256_and_si256(weights[1], mask)};

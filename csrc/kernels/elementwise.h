@@ -74,7 +74,7 @@ void exponentials(const float* x, float* y, int padded_size) {
 int32_t read(const uint8_t* from, size_t bytes) {
     Ints seen = {};
     for (size_t at = 0; at < bytes; at += kTileBytes) {
-        __builtin_prefetch(from + at + kPrefetchBytes);
+        prefetch(from + at);
         for (int r = 0; r < kRegisters; ++r) seen ^= reinterpret_cast<const Ints*>(from + at)[r];
     }
     int32_t mixed = 0;

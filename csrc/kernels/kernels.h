@@ -15,7 +15,7 @@
 namespace unmul {
 
 constexpr int kLanes = 16;             // float functions take sizes that are multiples of it
-constexpr int kPrefetchBytes = 8192;   // ahead of the weights being read: about the memory's latency
+constexpr int kPrefetchBytes = 8192;       // ahead of the weights being read: a few times the latency of memory
 constexpr float kSmallestMaximum = 1e-5f;  // of |n|, so that zeros do not divide by zero
 
 struct Quantised {

@@ -18,6 +18,10 @@ struct F16 {
 
 #define UNMUL_INLINE static inline __attribute__((always_inline))
 
+// Asks for the weights that are needed next but many. Into the second-level cache: the first has too few buffers for lines
+// on their way from memory, and with two threads a token took a fifth longer.
+UNMUL_INLINE void prefetch(const uint8_t* weights) { __builtin_prefetch(weights + kPrefetchBytes, 0, 2); }
+
 UNMUL_INLINE Floats all(float value) { return Floats{} + value; }
 
 UNMUL_INLINE F16 fill(float value) {

@@ -27,7 +27,7 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int step, int columns, 
     for (int t = 0; t < T; ++t)
         for (int32x4_t& part : total[t]) part = vdupq_n_s32(-sum[t]);
     for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes) {
-        __builtin_prefetch(tile + kPrefetchBytes);
+        prefetch(tile);
         uint8x16_t weights[kQuarters];
         for (int part = 0; part < kQuarters; ++part) weights[part] = quarter(tile, part);
         for (int c = 0; c < 4; ++c, q += 4 * step) {

@@ -50,7 +50,7 @@ void block(const uint8_t* tile, size_t, const int8_t* q, int, int columns, const
     static_assert(P == 1);
     int32x4_t total[(T + 1) / 2][kPairs] = {};
     for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes) {
-        __builtin_prefetch(tile + kPrefetchBytes);
+        prefetch(tile);
         uint8x16_t weights[kQuarters];
         for (int part = 0; part < kQuarters; ++part) weights[part] = quarter(tile, part);
         for (int shift = 0; shift < 8; shift += 4, q += T * kRun) {

@@ -12,7 +12,7 @@ UNMUL_INLINE int8x16_t masked(uint8x16_t weights, int mask) {
 void panel_of_one(const uint8_t* tile, const int8_t* q, int columns, int32_t sum, int32_t* out) {
     int32x4_t ones[kQuarters] = {}, fours[kQuarters] = {}, sixteens[kQuarters] = {};
     for (int k = 0; k < columns; k += kTileColumns, tile += kTileBytes) {
-        __builtin_prefetch(tile + kPrefetchBytes);
+        prefetch(tile);
         const int8x16_t x = vld1q_s8(q + k);
         for (int part = 0; part < kQuarters; ++part) {
             const uint8x16_t weights = quarter(tile, part);
