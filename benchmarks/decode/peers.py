@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,10 +46,10 @@ def main() -> None:
     """Check, measure round by round, write the report after each series."""
     options = arguments()
     check()
-    document = describe() | {"rounds": options.rounds, "peers": versions(), "figures": []}
+    document = describe() | {"rounds": options.rounds, "peers": versions(), "left_out": {}, "figures": []}
     for name in options.presets:
         with tempfile.TemporaryDirectory(prefix="unmul-peers-") as temporary:
-            files = prepare(Path(temporary), name)
+            files = prepare(Path(temporary), name, document["left_out"])
             for threads in options.threads:
                 rounds = [one_round(files, threads) for _ in range(options.rounds)]
                 document["figures"].append({"preset": name, "threads": threads, "engines": summary(rounds)})
@@ -71,11 +72,16 @@ def versions() -> str:
     return run_peer(["-c", code]).strip()
 
 
-def prepare(folder: Path, name: str) -> dict[str, Path]:
-    """The same shape for every engine: our packed folder, and a stand-in per peer."""
-    files = {kind: folder / f"{kind}.gguf" for kind in PEERS}
-    for kind, path in files.items():
+def prepare(folder: Path, name: str, left_out: dict[str, str]) -> dict[str, Path]:
+    """The same shape for every engine: our packed folder, and a stand-in per peer that does not crash on it."""
+    files = {}
+    for kind in PEERS:
+        path = folder / f"{kind}.gguf"
         run_peer([str(HERE / "standin.py"), str(path), name, kind])
+        if end := crash(path):
+            left_out[kind] = end
+        else:
+            files[kind] = path
     write_random(folder / "packed", preset(name))
     return {**files, **{name: folder / "packed" for name, (isa, _) in OURS.items() if usable(isa)}}
 
@@ -105,6 +111,13 @@ def peer(path: Path, threads: int) -> Rates:
     words = [str(HERE / "llamacpp.py"), str(path), str(threads), str(PROMPT), str(NEW)]
     rates: Rates = json.loads(run_peer(words).splitlines()[-1])
     return rates
+
+
+def crash(path: Path) -> str:
+    """Which signal kills llama.cpp on a short prompt; empty when none does."""
+    words = [PEER_PYTHON, str(HERE / "llamacpp.py"), str(path), "1", "16", "1"]
+    status = subprocess.run(words, capture_output=True).returncode
+    return signal.Signals(-status).name if status < 0 else ""
 
 
 def run_peer(words: list[str]) -> str:
@@ -145,7 +158,9 @@ def report(document: dict[str, Any]) -> str:
         f"Random ternary weights, head included, prompt {PROMPT}, new {NEW}; {document['rounds']} interleaved rounds,",
         "each engine in a fresh process: median [least, most] in tokens/s; x is the median over rounds of the ratio to",
         f"{YARDSTICK}. Decode of a batch is the tokens of all its sequences.",
-        "The peers run a Llama-shaped stand-in with the same matrices, so attention and its cache are theirs besides.",
+        *(f"{kind} is left out: llama.cpp ends with {end} on a prompt." for kind, end in document["left_out"].items()),
+        "The peers run a Llama-shaped stand-in with the same matrices, so attention and its cache are theirs besides;",
+        "they decode from an empty context, where that costs least, ours after the prompt.",
         "",
         "| model | threads | engine | decode | x | prefill | x |",
         "|---|---|---|---|---|---|---|",
