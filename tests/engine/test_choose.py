@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from models import TINY
 
+from unmul.config import preset
 from unmul.engine import _native
 from unmul.engine.choose import ISA_VARIABLE, choose_isa, choose_threads, physical_cores
 from unmul.errors import UsageError
@@ -37,8 +39,13 @@ def test_a_process_that_may_not_use_tiles_takes_the_next_best() -> None:
 
 
 def test_threads_default_to_the_physical_cores_of_the_process() -> None:
-    assert choose_threads(None) == physical_cores()
+    assert choose_threads(None, preset("2.7b")) == min(physical_cores(), 78)  # MiWeights a layer
     assert 1 <= physical_cores() <= (os.cpu_count() or 1)
+
+
+def test_a_small_model_gets_one_thread_unless_more_are_asked_for() -> None:
+    assert choose_threads(None, TINY) == 1
+    assert choose_threads(3, TINY) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind processes to cores")
@@ -54,4 +61,4 @@ def test_a_process_bound_to_one_core_gets_one_thread() -> None:
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, 100_000])
 def test_thread_counts_out_of_range_are_refused(threads: object) -> None:
     with pytest.raises(UsageError, match=r"threads .* cannot be used"):
-        choose_threads(threads)
+        choose_threads(threads, TINY)

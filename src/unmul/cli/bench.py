@@ -37,7 +37,7 @@ def bench(
     Args:
         model: a packed checkpoint folder; the embedded model when left out.
         preset: instead of a folder, the shape of a published model (370m, 1.3b, 2.7b) filled with random weights.
-        threads: one for each core when left out.
+        threads: one for each core when left out, one for a small model.
         prompt: tokens read at once.
         new: tokens read one by one after the prompt.
         batch: sequences that are read together after the prompt; decode counts the tokens of all.

@@ -44,7 +44,7 @@ def run(
         top_p: keep the likeliest tokens that together reach this probability.
         top_k: keep this many of the likeliest tokens; 0 keeps all.
         seed: the same seed gives the same text.
-        threads: one for each core when left out.
+        threads: one for each core when left out, one for a small model.
         device: where the model runs; cuda has no engine yet.
         json: write one JSON document instead of text.
     """

@@ -39,7 +39,7 @@ class CpuEngine:
 
     def __init__(self, packed: PackedCheckpoint, *, threads: int | None = None) -> None:
         self.config = packed.config
-        self.threads = choose_threads(threads)
+        self.threads = choose_threads(threads, packed.config)
         self.isa = choose_isa()
         self.backend = f"cpu {self.isa}, {self.threads} thread{'s' if self.threads > 1 else ''}"
         self._lock = threading.Lock()
