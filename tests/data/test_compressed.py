@@ -54,7 +54,9 @@ def test_zstandard_without_its_library_says_what_to_install(tmp_path, monkeypatc
 
     (tmp_path / "a.zst").write_bytes(b"")
     monkeypatch.setattr(compressed.importlib, "import_module", missing)
-    with pytest.raises(MissingExtraError, match=r"backports\.zstd.* pip install 'unmul\[train\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"backports\.zstd \(for \.zst files\) is not installed: pip install 'unmul\[train\]'"
+    ):
         list(open_lines(tmp_path / "a.zst"))
 
 

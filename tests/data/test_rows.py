@@ -38,7 +38,7 @@ def test_any_text_survives_jsonl(tmp_path_factory, texts):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"text": "cut', r"a\.jsonl line 3 is not JSON \(Invalid control character"),
+        ('{"text": "cut', r"a\.jsonl line 3 is not JSON \(Unterminated string"),
         ('["text"]', r"a\.jsonl line 3 is not a JSON object"),
         ("[" * 100_000, r"a\.jsonl line 3 is not JSON \(maximum recursion"),
         ('{"id": 1, "body": "x"}', r"a\.jsonl line 3 has no field 'text' \(it has id, body\): set data\.field"),
@@ -113,5 +113,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"pyarrow.* pip install 'unmul\[train\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"pyarrow \(for Parquet files\) is not installed: pip install 'unmul\[train\]'"
+    ):
         list(read_parquet(tmp_path / "a.parquet", "text"))

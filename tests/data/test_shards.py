@@ -110,6 +110,9 @@ def test_a_folder_of_the_user_is_never_replaced(source, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(DataError, match="holds something else"):
         open_shards(tmp_path / "mine", source)
+    (tmp_path / "mine" / "index.json").write_text('{"format": 1, "key": "id"}')
+    with pytest.raises(DataError, match="holds something else"):
+        open_shards(tmp_path / "mine", source)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
 
 

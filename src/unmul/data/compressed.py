@@ -77,4 +77,4 @@ def _zstandard() -> Any:
             return importlib.import_module(name)
         except ModuleNotFoundError:
             continue
-    raise MissingExtraError("backports.zstd, which reads .zst files", "train")
+    raise MissingExtraError("backports.zstd (for .zst files)", "train")

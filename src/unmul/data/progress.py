@@ -46,7 +46,8 @@ class Progress:
         return f"{self.documents:,} documents{empty}, {self.tokens:,} tokens in {seconds:,.1f} s, {speed}"
 
     def kept(self, documents: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-        """The documents, as side and text, that hold more than white space; counts the others."""
+        """The documents, as side and text, that hold more than white space; counts the others, and time from here."""
+        self._start = time.monotonic()
         for side, text in documents:
             if text.strip():
                 yield side, text

@@ -20,7 +20,7 @@ def read_jsonl(path: Path, field: str) -> Iterator[str]:
     for number, line in enumerate(open_lines(path), 1):
         if line.strip():
             place = f"{path} line {number}"
-            row = _object(line, place)
+            row = _object(line.rstrip(), place)
             if field not in row:
                 raise _no_field(place, field, row)
             text = _text(row[field], place, field)
@@ -93,7 +93,7 @@ def _pyarrow() -> tuple[Any, type[Exception]]:
     try:
         import pyarrow.parquet
     except ModuleNotFoundError:
-        raise MissingExtraError("pyarrow, which reads Parquet files", "train") from None
+        raise MissingExtraError("pyarrow (for Parquet files)", "train") from None
     return pyarrow.parquet, pyarrow.ArrowException
 
 

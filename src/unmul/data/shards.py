@@ -109,7 +109,8 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         index = dict(json.loads((folder / INDEX).read_text("utf-8")))
-        return index if index["format"] == FORMAT and index["key"] else None
+        bytes.fromhex(index["key"])  # a folder of another program is not ours to replace
+        return index if index["format"] == FORMAT else None
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{folder} holds something else than token shards", "move it, or set data.shards") from None
 

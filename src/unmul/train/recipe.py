@@ -72,8 +72,9 @@ class DataPart:
     def _files(self, key: str, paths: tuple[Path, ...]) -> Files:
         for path in paths:
             if not path.is_file():
+                problem = "is a folder, not a file" if path.is_dir() else "does not exist"
                 own = "--set data.text=FILE --set data.validation=0.01"
-                raise DataError(f"data.{key} {path} does not exist", f"train on a text of your own: {own}")
+                raise DataError(f"data.{key} {path} {problem}", f"train on a text of your own: {own}")
         return Files(paths=paths, field=self.field)
 
 
@@ -236,8 +237,8 @@ def _located(dataset: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _with_datasets(table: dict[str, Any]) -> dict[str, Any]:
     """[data] with Dataset in place of tables; that of validation says what differs from data.dataset."""
-    given = table.get("dataset") or {}
-    for key, defaults in (("dataset", {}), ("validation", given)):
+    given = table.get("dataset")
+    for key, defaults in (("dataset", {}), ("validation", given if isinstance(given, dict) else {})):
         if isinstance(table.get(key), dict):
             known = _typed(Dataset, f"data.{key}", {**defaults, **table[key]}, exclude=("field",))
             table = {**table, key: Dataset(**known, field=table.get("field", "text"))}
@@ -261,9 +262,8 @@ def _value(field: str, value: Any, hint: Any) -> Any:
     if float in origins and isinstance(value, int) and not isinstance(value, bool) and int not in origins:
         return float(value)
     fits = isinstance(value, origins) and (not isinstance(value, bool) or bool in origins)
-    _require(
-        field, value, fits, " or ".join(NAMES.get(kind, kind.__name__) for kind in origins if kind is not type(None))
-    )
+    expected = (NAMES.get(kind, kind.__name__) for kind in origins if kind is not type(None))
+    _require(field, value, fits, " or ".join(expected))
     return value
 
 
