@@ -76,7 +76,7 @@ def test_two_steps_with_a_foreign_tokenizer(recipe_file, tmp_path, text):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_while_shards_are_made_leaves_nothing_behind(recipe_file, tmp_path, text, number):
-    (tmp_path / "text.txt").write_text(f"\n{END}\n".join([text] * 200))
+    (tmp_path / "text.txt").write_text(f"\n{END}\n".join([text] * 400))
     process = subprocess.Popen([*UNMUL, "train", str(recipe_file), "--out", str(tmp_path / "out")])
     while process.poll() is None and not list(tmp_path.glob("out/.shards.tmp-*")):
         time.sleep(0.005)
