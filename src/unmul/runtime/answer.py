@@ -75,3 +75,8 @@ class Answer:
             self.finish = "length"
             piece += self._text.finish()
         return token, piece
+
+    def close(self) -> str:
+        """End the text where it stands, for want of time; returns what was held back."""
+        self.finish = "length"
+        return self._text.finish()

@@ -1,0 +1,266 @@
+"""Continuous batching over recurrent states: every round reads a piece of one prompt and writes one token of each text.
+
+A text's context is a state [L, D] and the tokens that it has not read yet. A prompt is read up to its last token; from
+there on each step reads one token of every text in one pass over the weights and chooses the next ones. Nothing here
+knows threads or HTTP: `turn` does one round, the worker calls it.
+"""
+
+# B texts in a step, L layers, D width, V vocabulary
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from unmul.engine.base import Engine, FloatArray
+from unmul.errors import UnmulError
+from unmul.runtime.answer import Answer, Finish
+from unmul.serve.cache import StateCache
+from unmul.serve.scores import TokenScore, score, score_all
+
+__all__ = ["READ_AT_ONCE", "Context", "Event", "Failed", "Job", "PromptRead", "Scheduler", "Written"]
+
+# Tokens of a prompt between two steps: what the engine reads in one pass. States are cached at its multiples.
+READ_AT_ONCE = 128
+LEAST_PRICE = 16  # a pass over the weights takes about as long for one token as for so many
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that a text needs to go on: the state [L, D], and the tokens after it that the state has not read yet."""
+
+    state: FloatArray
+    unread: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """A prompt has been read; cached counts the tokens whose state was known. Scores where they were asked for."""
+
+    cached: int
+    scores: list[TokenScore] = field(default_factory=list)  # of the second token to the last
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One more token of an answer, or its end: the text that is now certain; the last one says why it ended."""
+
+    choice: int
+    text: str
+    token: int | None
+    score: TokenScore | None = None
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job has ended without a result."""
+
+    error: Exception
+
+
+Event = PromptRead | Written | Failed
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One prompt and the answers to it, each drawn from its own sampler. Events are called from the worker's thread.
+
+    Args:
+        ids: at least one token; with a start, the tokens after it, its unread ones included.
+        start: a state to go on from, which is copied; None begins at nothing and may use cached beginnings.
+        top: score every new token, beside this many of the likeliest; None scores none.
+        echo: score the tokens of the prompt too.
+        keep: called once, with the context of the first answer when that ends, or None where the job failed.
+    """
+
+    ids: Sequence[int]
+    answers: Sequence[Answer]
+    emit: Callable[[Event], None]
+    start: FloatArray | None = None
+    top: int | None = None
+    echo: bool = False
+    keep: Callable[[Context | None], None] = lambda _: None
+    cancelled: bool = False  # set by any thread: its place goes to others with the next round
+    _kept: bool = field(default=False, init=False)
+
+    def leave(self, context: Context | None) -> None:
+        """Hand the context over, the first time only."""
+        if not self._kept:
+            self._kept = True
+            self.keep(context)
+
+
+@dataclass(eq=False, slots=True)
+class _Reading:
+    job: Job
+    state: FloatArray
+    at: int = 0
+    cached: int = 0
+    scores: list[TokenScore] = field(default_factory=list)
+
+
+@dataclass(eq=False, slots=True)
+class _Row:
+    job: Job
+    choice: int
+    state: FloatArray
+    unread: int
+
+    @property
+    def answer(self) -> Answer:
+        return self.job.answers[self.choice]
+
+
+class Scheduler:
+    """Jobs in, events out.
+
+    Args:
+        slots: most answers that are read or written at once; further jobs wait in the order in which they came.
+    """
+
+    def __init__(self, engine: Engine, cache: StateCache, *, slots: int) -> None:
+        self.waiting: deque[Job] = deque()
+        self.prompt_tokens = self.cached_tokens = self.new_tokens = 0
+        self._engine, self._cache, self._slots = engine, cache, slots
+        self._reading: deque[_Reading] = deque()
+        self._writing: list[_Row] = []
+
+    @property
+    def active(self) -> int:
+        """Answers that are being read or written."""
+        return sum(_width(reading.job) for reading in self._reading) + len(self._writing)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn has anything to do."""
+        return bool(self.waiting or self._reading or self._writing)
+
+    def turn(self) -> None:
+        """One round. A failure ends the jobs that it concerns, never the scheduler."""
+        self._drop_cancelled()
+        self._admit()
+        self._read()
+        if self._writing:
+            self._write()
+
+    def end(self, error: Exception) -> None:
+        """End everything: what has begun to write returns what it has, the rest fails with the error."""
+        while self.waiting:
+            _fail(self.waiting.popleft(), error)
+        for reading in self._reading:
+            _fail(reading.job, error)
+        for row in self._writing:
+            self._finish(row, Written(row.choice, row.answer.close(), None, finish="length"), [row.unread])
+        self._reading, self._writing = deque(), []
+
+    def _drop_cancelled(self) -> None:
+        for job in [job for job in self.waiting if job.cancelled]:
+            self.waiting.remove(job)
+            job.leave(None)
+        for reading in [reading for reading in self._reading if reading.job.cancelled]:
+            self._reading.remove(reading)
+            reading.job.leave(Context(reading.state, list(reading.job.ids[reading.at :])))
+        for row in self._writing:
+            if row.job.cancelled and row.choice == 0:
+                row.job.leave(Context(row.state, [row.unread]))
+        self._writing = [row for row in self._writing if not row.job.cancelled]
+
+    def _admit(self) -> None:
+        while self.waiting and self._fits(self.waiting[0]):
+            job = self.waiting.popleft()
+            self._reading.append(_Reading(job, self._engine.new_state() if job.start is None else job.start.copy()))
+
+    def _fits(self, job: Job) -> bool:
+        active = self.active
+        return active == 0 or active + _width(job) <= self._slots
+
+    def _read(self) -> None:
+        """The next pieces of prompts, each in its turn, until one pass' worth of tokens is read."""
+        budget = READ_AT_ONCE
+        while self._reading and budget > 0:
+            reading = self._reading.popleft()
+            before = reading.at
+            try:
+                self._advance(reading)
+            except Exception as error:
+                _fail(reading.job, error)
+                continue
+            budget -= max(reading.at - before, LEAST_PRICE)
+            if reading.at < len(reading.job.ids) - 1:
+                self._reading.append(reading)
+            else:
+                self._begin_writing(reading)
+
+    def _advance(self, reading: _Reading) -> None:
+        job, last = reading.job, len(reading.job.ids) - 1
+        # Asked at every piece: of prompts that begin alike and come together, each piece is read by one of them.
+        if job.start is None and not job.echo and (known := self._cache.longest(job.ids[:last], reading.at)):
+            reading.cached += known[0] - reading.at
+            reading.at, reading.state = known
+        stop = min((reading.at // READ_AT_ONCE + 1) * READ_AT_ONCE, last)
+        if reading.at == stop:
+            return
+        logits = self._engine.forward(job.ids[reading.at : stop], reading.state, every=job.echo)
+        if job.echo:
+            reading.scores += score_all(logits, job.ids[reading.at + 1 : stop + 1], job.top or 0)
+        reading.at = stop
+        if job.start is None:
+            self._cache.put(job.ids[:stop], reading.state)
+
+    def _begin_writing(self, reading: _Reading) -> None:
+        job = reading.job
+        self.prompt_tokens += len(job.ids)
+        self.cached_tokens += reading.cached
+        job.emit(PromptRead(reading.cached, reading.scores))
+        if not job.answers:
+            job.leave(Context(reading.state, [job.ids[-1]]))
+        self._writing += [_Row(job, choice, reading.state.copy(), job.ids[-1]) for choice in range(len(job.answers))]
+
+    def _write(self) -> None:
+        """One token of every text."""
+        rows, self._writing = self._writing, []
+        try:
+            logits_BV = self._engine.step([row.unread for row in rows], [row.state for row in rows])
+        except Exception as error:
+            for job in {id(row.job): row.job for row in rows}.values():
+                _fail(job, error)
+            return
+        for row, logits in zip(rows, logits_BV, strict=True):
+            self._extend(row, logits)
+
+    def _extend(self, row: _Row, logits: FloatArray) -> None:
+        try:
+            token, text = row.answer.extend(logits)
+        except UnmulError as error:
+            row.job.cancelled = True  # its other answers go with the next round
+            _fail(row.job, error)
+            return
+        scored = None if token is None or row.job.top is None else score(logits, token, row.job.top)
+        written = Written(row.choice, text, token, scored, row.answer.finish)
+        self.new_tokens += token is not None
+        if written.finish:
+            self._finish(row, written, [] if token is None else [token])
+            return
+        row.unread = row.answer.ids[-1]
+        row.job.emit(written)
+        self._writing.append(row)
+
+    def _finish(self, row: _Row, written: Written, unread: list[int]) -> None:
+        """The end of an answer. Its context is kept first: who sees the end may go on at once."""
+        ids = [*row.job.ids, *row.answer.ids]
+        if row.job.start is None:
+            self._cache.put(ids[: len(ids) - len(unread)], row.state)
+        if row.choice == 0:
+            row.job.leave(Context(row.state, unread))
+        row.job.emit(written)
+
+
+def _width(job: Job) -> int:
+    return max(1, len(job.answers))
+
+
+def _fail(job: Job, error: Exception) -> None:
+    job.leave(None)
+    job.emit(Failed(error))

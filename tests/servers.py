@@ -1,0 +1,92 @@
+"""What tests of the server share: an engine whose next token gives away all that it has read, and jobs for it."""
+
+import threading
+
+import numpy as np
+
+from unmul import SamplingParams
+from unmul.config import ModelConfig
+from unmul.runtime.answer import Answer
+from unmul.serve.scheduler import Failed, Job, PromptRead, Written
+
+__all__ = ["ARITHMETIC", "Arithmetic", "Letters", "Log", "job_for"]
+
+ARITHMETIC = ModelConfig(vocab_size=251, hidden_size=3, num_hidden_layers=1, bos_token_id=0, eos_token_id=250)
+PRIME = 65521  # small enough for exact products in float32's 24 bits times 31
+
+
+class Letters:
+    """A tokenizer without a vocabulary: each token is one letter."""
+
+    def decode(self, ids, skip_special_tokens=True):
+        return "".join(chr(0x100 + token) for token in ids)
+
+
+class Arithmetic:
+    """An engine whose state is a checksum of every token read, and whose likeliest token follows from it alone.
+
+    A token too many, too few, twice or from another text changes everything after it.
+    """
+
+    config = ARITHMETIC
+    backend = "arithmetic"
+
+    def __init__(self):
+        self.passes = []  # tokens of each call of forward, or minus the number of texts of each step
+        self.breaks_at = None  # a token that cannot be read
+
+    def new_state(self):
+        return np.zeros((1, 3), np.float32)
+
+    def forward(self, ids, state, *, every=False):
+        self.passes.append(len(ids))
+        rows = [self._read(token, state) for token in ids]
+        return np.stack(rows) if every else rows[-1]
+
+    def step(self, ids, states):
+        self.passes.append(-len(ids))
+        return np.stack([self._read(token, state) for token, state in zip(ids, states, strict=True)])
+
+    def _read(self, token, state):
+        if token == self.breaks_at:
+            raise ArithmeticError("broken")
+        state[0, 0] = (int(state[0, 0]) * 31 + token + 1) % PRIME
+        return np.eye(1, ARITHMETIC.vocab_size, int(state[0, 0]) % 250, np.float32)[0] * 9
+
+
+class Log(list):
+    """The events of a job, in order, and what was kept of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+        self.ended = threading.Event()
+
+    def __call__(self, event):
+        self.append(event)
+        if isinstance(event, Failed) or getattr(event, "finish", None):
+            self.ended.set()
+
+    @property
+    def tokens(self):
+        return [event.token for event in self if isinstance(event, Written) and event.token is not None]
+
+    @property
+    def finish(self):
+        return next((event.finish for event in self if isinstance(event, Written) and event.finish), None)
+
+    @property
+    def cached(self):
+        return next(event.cached for event in self if isinstance(event, PromptRead))
+
+    @property
+    def error(self):
+        return next((event.error for event in self if isinstance(event, Failed)), None)
+
+
+def job_for(ids, *, new=5, n=1, tokenizer=None, sampling=None, end=ARITHMETIC.eos_token_id, **options):
+    """A job with greedy answers, and its log."""
+    log = Log()
+    sampling = sampling or SamplingParams(temperature=0)
+    answers = [Answer(tokenizer or Letters(), ids, sampling, limit=new, end=end) for _ in range(n)]
+    return Job(list(ids), answers, log, keep=log.kept.append, **options), log
