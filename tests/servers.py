@@ -1,15 +1,40 @@
-"""What tests of the server share: an engine whose next token gives away all that it has read, and jobs for it."""
+"""What tests of the server share: servers on free ports, and an engine whose next token gives away all it has read."""
 
+import json
+import shutil
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from unmul import SamplingParams
 from unmul.config import ModelConfig
 from unmul.runtime.answer import Answer
+from unmul.serve.run import Server, listen
 from unmul.serve.scheduler import Failed, Job, PromptRead, Written
+from unmul.serve.service import Limits
 
-__all__ = ["ARITHMETIC", "Arithmetic", "Letters", "Log", "job_for"]
+__all__ = [
+    "ARITHMETIC",
+    "CHAT_TEMPLATE",
+    "Arithmetic",
+    "Letters",
+    "Log",
+    "chatting",
+    "job_for",
+    "serving",
+    "settled",
+    "slowed",
+]
+
+CHAT_TEMPLATE = """{% for message in messages %}{% if message.role == 'judge' %}{{ raise_exception('no judges') }}
+{% endif %}<{{ message.role }}>{{ message.content }}
+{% endfor %}<assistant>"""
+LONGEST_S = 30
 
 ARITHMETIC = ModelConfig(vocab_size=251, hidden_size=3, num_hidden_layers=1, bos_token_id=0, eos_token_id=250)
 PRIME = 65521  # small enough for exact products in float32's 24 bits times 31
@@ -90,3 +115,45 @@ def job_for(ids, *, new=5, n=1, tokenizer=None, sampling=None, end=ARITHMETIC.eo
     sampling = sampling or SamplingParams(temperature=0)
     answers = [Answer(tokenizer or Letters(), ids, sampling, limit=new, end=end) for _ in range(n)]
     return Job(list(ids), answers, log, keep=log.kept.append, **options), log
+
+
+def chatting(speaker: Path, folder: Path) -> Path:
+    """A copy of a speaking model, with a chat template."""
+    shutil.copytree(speaker, folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
+    return folder
+
+
+@contextmanager
+def serving(folder: Path, *, limits: Limits | None = None, **options: Any) -> Iterator[tuple[str, Server]]:
+    """A server of a folder in a thread, on a free port of this machine: its URL, once it is ready, and itself."""
+    with listen("127.0.0.1", 0) as listener:
+        server = Server(folder, limits=limits or Limits(drain_s=0), threads=1, **options)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            settled(lambda: server.service or server.failure)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
+        finally:
+            server.should_exit = True
+            thread.join(LONGEST_S)
+            assert not thread.is_alive()
+
+
+def slowed(server: Server, seconds: float) -> Any:
+    """A step of the server's engine that takes its time, so that a text is still being written when a test looks."""
+    step = server.service.engine.step
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return step(*arguments)
+
+    return slowly
+
+
+def settled(true: Any) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + LONGEST_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

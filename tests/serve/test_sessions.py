@@ -21,12 +21,17 @@ def sessions(folder=None, *, most=10, model="m") -> Sessions:
 
 
 def equal(found: Context | None, expected: Context) -> bool:
-    return found is not None and np.array_equal(found.state, expected.state) and found.unread == expected.unread
+    return (
+        found is not None
+        and np.array_equal(found.state, expected.state)
+        and found.unread == expected.unread
+        and found.unfinished == expected.unfinished
+    )
 
 
 @pytest.mark.parametrize("unread", [[], [7], [1, 2, 3]])
 def test_a_context_survives_its_file_to_the_bit(tmp_path, unread):
-    context = Context(np.random.default_rng(1).standard_normal((2, 3)).astype(np.float32), unread)
+    context = Context(np.random.default_rng(1).standard_normal((2, 3)).astype(np.float32), unread, unread[1:])
     write_context(tmp_path / "a.session", context, "m")
     assert equal(read_context(tmp_path / "a.session", LIKE, "m"), context)
 

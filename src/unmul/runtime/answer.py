@@ -38,6 +38,7 @@ class Answer:
         limit: most new tokens, at least 1.
         stop: strings that end the text; they are not part of it.
         end: the token that ends a text; it is not part of it.
+        unfinished: as TextStream has it.
     """
 
     def __init__(
@@ -49,14 +50,20 @@ class Answer:
         limit: int,
         stop: Sequence[str] = (),
         end: int | None = None,
+        unfinished: Sequence[int] = (),
     ) -> None:
         if limit < 1:
             raise UsageError(f"max_new_tokens {limit} is not a count", "choose 1 or more")
         self.ids: list[int] = []
         self.finish: Finish | None = None
-        self._text = TextStream(tokenizer, context, stop)
+        self._text = TextStream(tokenizer, context, stop, unfinished)
         self._sampler = Sampler(sampling)
         self._limit, self._end = limit, end
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The last tokens, where they end within a character, which a text that goes on from here completes."""
+        return self._text.unfinished
 
     def extend(self, logits: FloatArray) -> tuple[int | None, str]:
         """Choose the next token from logits [V]; returns it, None for the end token, and the text that is now certain.

@@ -28,10 +28,12 @@ LEAST_PRICE = 16  # a pass over the weights takes about as long for one token as
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that a text needs to go on: the state [L, D], and the tokens after it that the state has not read yet."""
+    """All that a text needs to go on: the state [L, D], the tokens after it that it has not read yet, and those of an
+    unfinished character at the end."""
 
     state: FloatArray
     unread: list[int]
+    unfinished: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ class Scheduler:
             reading.job.leave(Context(reading.state, list(reading.job.ids[reading.at :])))
         for row in self._writing:
             if row.job.cancelled and row.choice == 0:
-                row.job.leave(Context(row.state, [row.unread]))
+                row.job.leave(Context(row.state, [row.unread], row.answer.unfinished))
         self._writing = [row for row in self._writing if not row.job.cancelled]
 
     def _admit(self) -> None:
@@ -220,32 +222,33 @@ class Scheduler:
 
     def _write(self) -> None:
         """One token of every text."""
-        rows, self._writing = self._writing, []
+        rows = self._writing
         try:
             logits_BV = self._engine.step([row.unread for row in rows], [row.state for row in rows])
         except Exception as error:
             for job in {id(row.job): row.job for row in rows}.values():
                 _fail(job, error)
+            self._writing = []
             return
-        for row, logits in zip(rows, logits_BV, strict=True):
-            self._extend(row, logits)
+        self._writing = [row for row, logits in zip(rows, logits_BV, strict=True) if self._extend(row, logits)]
 
-    def _extend(self, row: _Row, logits: FloatArray) -> None:
+    def _extend(self, row: _Row, logits: FloatArray) -> bool:
+        """The next token of a text; whether it goes on."""
         try:
             token, text = row.answer.extend(logits)
         except UnmulError as error:
             row.job.cancelled = True  # its other answers go with the next round
             _fail(row.job, error)
-            return
+            return False
         scored = None if token is None or row.job.top is None else score(logits, token, row.job.top)
         written = Written(row.choice, text, token, scored, row.answer.finish)
         self.new_tokens += token is not None
         if written.finish:
             self._finish(row, written, [] if token is None else [token])
-            return
+            return False
         row.unread = row.answer.ids[-1]
         row.job.emit(written)
-        self._writing.append(row)
+        return True
 
     def _finish(self, row: _Row, written: Written, unread: list[int]) -> None:
         """The end of an answer. Its context is kept first: who sees the end may go on at once."""
@@ -253,7 +256,7 @@ class Scheduler:
         if row.job.start is None:
             self._cache.put(ids[: len(ids) - len(unread)], row.state)
         if row.choice == 0:
-            row.job.leave(Context(row.state, unread))
+            row.job.leave(Context(row.state, unread, row.answer.unfinished))
         row.job.emit(written)
 
 

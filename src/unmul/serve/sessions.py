@@ -31,15 +31,15 @@ __all__ = ["Sessions", "read_context", "write_context"]
 LOG = logging.getLogger("unmul.serve")
 NAME = re.compile(r"[a-z0-9_-]{1,64}")  # no capitals: some file systems take A for a
 TENSOR = "session"  # not "state": a session's state lacks the unread tokens, and no other reader may forget them
-MODEL, UNREAD = "model", "unread"
+MODEL, UNREAD, UNFINISHED = "model", "unread", "unfinished"
 
 
 def write_context(path: Path, context: Context, fingerprint: str) -> None:
     """Write a context whole or not at all, with the fingerprint of the model that made it."""
     specs = {TENSOR: TensorSpec(context.state.dtype, context.state.shape)}
-    metadata = {MODEL: fingerprint, UNREAD: json.dumps(context.unread)}
+    tokens = {UNREAD: json.dumps(context.unread), UNFINISHED: json.dumps(context.unfinished)}
     with atomic_file(path) as handle:
-        write_tensors(handle, specs, lambda _: context.state, metadata)
+        write_tensors(handle, specs, lambda _: context.state, {MODEL: fingerprint, **tokens})
 
 
 def read_context(path: Path, like: FloatArray, fingerprint: str) -> Context:
@@ -49,7 +49,8 @@ def read_context(path: Path, like: FloatArray, fingerprint: str) -> Context:
         raise CheckpointError(f"{path} holds no session", "delete it, or give another session folder")
     if file.metadata.get(MODEL) != fingerprint:
         raise UsageError(f"the session {path.stem} was made by another model", "choose another name for a new one")
-    return Context(check_state(np.array(file[TENSOR]), like), json.loads(file.metadata[UNREAD]))
+    unread, unfinished = (json.loads(file.metadata[name]) for name in (UNREAD, UNFINISHED))
+    return Context(check_state(np.array(file[TENSOR]), like), unread, unfinished)
 
 
 class Sessions:

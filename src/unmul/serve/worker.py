@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -12,6 +13,8 @@ from unmul.errors import UnmulError
 from unmul.serve.scheduler import Job, Scheduler
 
 __all__ = ["BusyError", "ClosingError", "Worker"]
+
+LOG = logging.getLogger("unmul.serve")
 
 
 class BusyError(UnmulError):
@@ -85,11 +88,18 @@ class Worker:
     def _run(self) -> None:
         while self._next():
             start = time.monotonic()
-            if self._deadline is not None and start >= self._deadline:
-                self.scheduler.end(ClosingError())
-            else:
-                self.scheduler.turn()
+            try:
+                self._turn(start)
+            except Exception as error:  # ours: it ends the texts, not the server
+                LOG.exception("a turn of the scheduler failed")
+                self.scheduler.end(error)
             self._turn_s += 0.1 * (time.monotonic() - start - self._turn_s)
+
+    def _turn(self, now: float) -> None:
+        if self._deadline is not None and now >= self._deadline:
+            self.scheduler.end(ClosingError())
+        else:
+            self.scheduler.turn()
 
     def _next(self) -> bool:
         """Wait for work; False where there is none and none may come."""
