@@ -207,6 +207,20 @@ def test_a_stream_that_is_left_keeps_its_session_and_frees_its_place(client, ser
     assert done.usage.prompt_tokens == 1
 
 
+def test_a_session_that_is_stopped_has_told_all_and_goes_on(client, served, model, slow_steps):
+    options = ASK | {"max_tokens": 8000}
+    stream = client.completions.create(prompt="One", stream=True, extra_body={"session": "halt"}, **options)
+    chunks = [next(stream)]
+    stopped = client.post("/sessions/halt/stop", cast_to=object)
+    chunks += list(stream)
+    assert stopped == {"session": "halt", "stopped": True}
+    assert chunks[-1].choices[0].finish_reason == "length"
+    text = "".join(chunk.choices[0].text for chunk in chunks)
+    done = client.completions.create(prompt="", extra_body={"session": "halt"}, **ASK)
+    assert written(model, "One", new=400).startswith(text + done.choices[0].text)
+    assert client.post("/sessions/halt/stop", cast_to=object)["stopped"] is False
+
+
 def test_the_model_is_listed_and_described(client):
     (listed,) = client.models.list()
     assert (listed.id, listed.object) == ("parrot", "model")

@@ -190,6 +190,18 @@ def test_a_prompt_cancelled_while_it_is_read_leaves_the_rest_unread():
     assert context.unread == LONG[READ_AT_ONCE:]
 
 
+def test_a_stopped_text_ends_after_its_next_token_with_all_that_was_held_back():
+    sched = scheduler()
+    job, log = job_for([1], new=1000)
+    sched.waiting.append(job)
+    for _ in range(3):
+        sched.turn()
+    job.stopped = True
+    finished(sched)
+    assert (log.finish, log.tokens) == ("length", alone([1], 4))
+    assert log.kept[0].unread == log.tokens[-1:]
+
+
 def test_a_job_cancelled_while_it_waits_never_runs():
     sched = scheduler(slots=1)
     (first, _), (waits, log) = job_for([1], new=3), job_for([2], new=3)

@@ -84,6 +84,6 @@ class Answer:
         return token, piece
 
     def close(self) -> str:
-        """End the text where it stands, for want of time; returns what was held back."""
+        """End the text where it stands, because somebody wants so; returns what was held back."""
         self.finish = "length"
         return self._text.finish()

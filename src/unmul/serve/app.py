@@ -84,6 +84,7 @@ def _add_routes(app: FastAPI) -> None:
     app.get("/v1/models/{name}")(_model)
     app.post("/v1/completions")(_completions)
     app.post("/v1/chat/completions")(_chat)
+    app.post("/v1/sessions/{name}/stop")(_stop)
 
 
 async def _health(_: Loaded) -> dict[str, str]:
@@ -122,6 +123,11 @@ async def _chat(service: Loaded, body: ChatRequest, request: Request) -> Respons
     exchange, prompts = await service.start_chat(body)
     form = ChatForm(service, prompts, body.n, scores=body.logprobs)
     return await respond(request, exchange, form, body, service.limits.ping_s)
+
+
+async def _stop(service: Loaded, name: str) -> Document:
+    """End the answer that a session is writing, with all its text: unlike leaving, which may miss its last tokens."""
+    return {"session": name, "stopped": service.stop_session(name)}
 
 
 def _check_model(service: Service, name: str | None) -> None:

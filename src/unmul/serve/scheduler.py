@@ -85,6 +85,7 @@ class Job:
     echo: bool = False
     keep: Callable[[Context | None], None] = lambda _: None
     cancelled: bool = False  # set by any thread: its place goes to others with the next round
+    stopped: bool = False  # set by any thread: its answers end after the next token, with all their text
     _kept: bool = field(default=False, init=False)
 
     def leave(self, context: Context | None) -> None:
@@ -240,6 +241,8 @@ class Scheduler:
             row.job.cancelled = True  # its other answers go with the next round
             _fail(row.job, error)
             return False
+        if row.job.stopped and row.answer.finish is None:
+            text += row.answer.close()
         scored = None if token is None or row.job.top is None else score(logits, token, row.job.top)
         written = Written(row.choice, text, token, scored, row.answer.finish)
         self.new_tokens += token is not None

@@ -105,6 +105,7 @@ class Service:
         state = engine.new_state()
         self.state_bytes = state.nbytes
         self.sessions = Sessions(state, self.fingerprint, folder=sessions, budget=limits.state_bytes)
+        self._writing: dict[str, Job] = {}  # the job of each session that has one
         self.scheduler = Scheduler(engine, self.cache, slots=limits.slots)
         self.worker = Worker(self.scheduler, queue=limits.queue)
 
@@ -158,9 +159,22 @@ class Service:
             for index, prompt in enumerate(prompts)
         ]
         if session is not None:
-            jobs[0].keep = partial(exchange.call, self.sessions.give_back, session)
+            jobs[0].keep = partial(exchange.call, self._end_session, session)
         exchange.submit(jobs)
+        if session is not None:
+            self._writing[session] = jobs[0]
         return exchange
+
+    def stop_session(self, name: str) -> bool:
+        """End the session's answer after its next token; whether there was one. Nothing of the text is lost."""
+        job = self._writing.get(name)
+        if job is not None:
+            job.stopped = True
+        return job is not None
+
+    def _end_session(self, name: str, context: Context | None) -> None:
+        del self._writing[name]
+        self.sessions.give_back(name, context)
 
     def _answers(
         self, request: GenerationRequest, limit: int | None, *, least: int
