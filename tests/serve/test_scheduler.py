@@ -141,6 +141,16 @@ def test_a_conversation_that_comes_back_is_not_read_again():
     assert second.tokens == alone(again.ids, 5)
 
 
+def test_a_session_shares_its_beginning_and_not_its_ends():
+    engine, cache = Arithmetic(), StateCache(10**6)
+    sched = Scheduler(engine, cache, slots=2)
+    finished(sched, job_for(LONG[: READ_AT_ONCE + 50], shares=False)[0])
+    assert len(cache) == 1
+    other, log = job_for([*LONG[:READ_AT_ONCE], 1, 2], shares=False)
+    finished(sched, other)
+    assert (log.cached, log.tokens) == (READ_AT_ONCE, alone(other.ids, 5))
+
+
 def test_without_a_budget_nothing_is_shared_and_nothing_changes():
     sched = scheduler(budget=0)
     for _ in range(2):

@@ -74,6 +74,7 @@ class Job:
         start: a state to go on from, which is copied; None begins at nothing and may use cached beginnings.
         top: score every new token, beside this many of the likeliest; None scores none.
         echo: score the tokens of the prompt too.
+        shares: cache the states at the ends of prompt and answers for others; False where a session keeps them anyway.
         keep: called once, with the context of the first answer when that ends, or None where the job failed.
     """
 
@@ -83,6 +84,7 @@ class Job:
     start: FloatArray | None = None
     top: int | None = None
     echo: bool = False
+    shares: bool = True
     keep: Callable[[Context | None], None] = lambda _: None
     cancelled: bool = False  # set by any thread: its place goes to others with the next round
     stopped: bool = False  # set by any thread: its answers end after the next token, with all their text
@@ -209,7 +211,7 @@ class Scheduler:
         if job.echo:
             reading.scores += score_all(logits, job.ids[reading.at + 1 : stop + 1], job.top or 0)
         reading.at = stop
-        if job.start is None:
+        if job.start is None and (job.shares or stop % READ_AT_ONCE == 0):
             self._cache.put(job.ids[:stop], reading.state)
 
     def _begin_writing(self, reading: _Reading) -> None:
@@ -256,7 +258,7 @@ class Scheduler:
     def _finish(self, row: _Row, written: Written, unread: list[int]) -> None:
         """The end of an answer. Its context is kept first: who sees the end may go on at once."""
         ids = [*row.job.ids, *row.answer.ids]
-        if row.job.start is None:
+        if row.job.start is None and row.job.shares:
             self._cache.put(ids[: len(ids) - len(unread)], row.state)
         if row.choice == 0:
             row.job.leave(Context(row.state, unread, row.answer.unfinished))

@@ -159,7 +159,7 @@ class Service:
             for index, prompt in enumerate(prompts)
         ]
         if session is not None:
-            jobs[0].keep = partial(exchange.call, self._end_session, session)
+            jobs[0].shares, jobs[0].keep = False, partial(exchange.call, self._end_session, session)
         exchange.submit(jobs)
         if session is not None:
             self._writing[session] = jobs[0]
