@@ -69,6 +69,25 @@ def test_a_wrong_field_is_named(http, change, message):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens 0 cannot be used: choose 1 to 8192"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens: "),
+        ({"top_logprobs": 2}, "top_logprobs without logprobs: set logprobs to true"),
+        ({"messages": []}, "messages: "),
+        ({"messages": [{"role": "user"}]}, "messages: "),
+        ({"messages": [{"role": "user", "content": ["a"]}]}, "messages: "),
+        ({"tools": [{"type": "function"}]}, "tools is not supported"),
+        ({"response_format": {"type": "json_object"}}, "response_format is not supported"),
+    ],
+    ids=lambda value: json.dumps(value)[:30] if isinstance(value, dict) else "",
+)
+def test_a_wrong_field_of_a_chat_is_named(http, change, message):
+    body = {"messages": [{"role": "user", "content": "a"}]} | change
+    assert error_of(http.post("/v1/chat/completions", json=body), 400)["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "best_of": 1},

@@ -109,7 +109,8 @@ def test_requests_of_one_session_take_turns_in_their_order():
         before = await kept.take("talk")
         order.append((k, before and before.unread))
         await asyncio.sleep(0)
-        kept.give_back("talk", context_of(0, [k]))
+        kept.keep("talk", context_of(0, [k]))
+        kept.release("talk")
 
     async def three():
         await asyncio.gather(*(ask(k) for k in range(3)))
@@ -128,9 +129,10 @@ def test_whoever_stops_waiting_leaves_the_turn_to_the_next():
         impatient, patient = (asyncio.create_task(kept.take("talk")) for _ in range(2))
         await asyncio.sleep(0)
         impatient.cancel()
-        kept.give_back("talk", context_of(1))
+        kept.keep("talk", context_of(1))
+        kept.release("talk")
         assert equal(await patient, context_of(1))
-        kept.give_back("talk", None)
+        kept.release("talk")
 
     asyncio.run(three())
     assert not kept._turns

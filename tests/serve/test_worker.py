@@ -5,6 +5,7 @@ import threading
 import pytest
 from servers import Arithmetic, job_for
 
+from unmul.errors import UsageError
 from unmul.serve.cache import StateCache
 from unmul.serve.scheduler import Scheduler
 from unmul.serve.worker import BusyError, ClosingError, Worker
@@ -72,6 +73,11 @@ def test_a_full_queue_refuses_whole_requests_and_says_when_to_come_back(worker, 
     assert caught.value.retry_after == 1
     assert worker.waiting == 2
     worker.submit([job_for([9])[0]])
+
+
+def test_a_request_that_never_fits_is_not_told_to_come_back(worker):
+    with pytest.raises(UsageError, match="4 prompts in one request: send at most 3"):
+        worker.submit([job_for([k])[0] for k in range(4)])
 
 
 def test_the_end_waits_for_texts_and_takes_no_more(worker, engine):

@@ -9,18 +9,38 @@ least recently used goes when the budget is full.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
 
 from unmul.engine.base import FloatArray
 
-__all__ = ["StateCache"]
+__all__ = ["StateCache", "Trail", "key_of"]
+
+
+class Trail:
+    """Tokens, and the keys of their beginnings; each token is hashed once, so lengths must not fall."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self._data = np.asarray(ids, np.uint32).data.cast("B")
+        self._hasher = blake2b(digest_size=16)
+        self._at = 0
+
+    def key(self, length: int) -> bytes:
+        """The key of the first `length` tokens."""
+        self._hasher.update(self._data[4 * self._at : 4 * length])
+        self._at = length
+        return self._hasher.digest()
+
+
+def key_of(ids: Sequence[int]) -> bytes:
+    """The key of a sequence of tokens."""
+    return Trail(ids).key(len(ids))
 
 
 class StateCache:
-    """States [L, D] after token sequences, at most `budget` bytes of them."""
+    """States [L, D] after token sequences, at most `budget` bytes of them. States go in and come out as copies."""
 
     def __init__(self, budget: int) -> None:
         self.bytes = 0
@@ -31,29 +51,34 @@ class StateCache:
     def __len__(self) -> int:
         return len(self._states)
 
-    def put(self, ids: Sequence[int], state: FloatArray) -> None:
-        """Keep a copy of the state after these tokens."""
-        if not ids or state.nbytes > self._budget:
+    def put(self, key: bytes, length: int, state: FloatArray) -> None:
+        """Keep the state after the `length` tokens of that key."""
+        if not length or state.nbytes > self._budget:
             return
-        (key,) = _keys(ids, [len(ids)])
         if key in self._states:
             self._states.move_to_end(key)
             return
-        self._states[key] = len(ids), state.copy()
-        self._lengths[len(ids)] += 1
+        self._states[key] = length, state.copy()
+        self._lengths[length] += 1
         self.bytes += state.nbytes
         while self.bytes > self._budget:
             self._forget_oldest()
 
-    def longest(self, ids: Sequence[int], beyond: int = 0) -> tuple[int, FloatArray] | None:
-        """The longest known beginning of ids with more than `beyond` tokens: its length and a copy of its state."""
-        lengths = sorted(length for length in self._lengths if beyond < length <= len(ids))
-        known = [key for key in _keys(ids, lengths) if key in self._states]
-        if not known:
+    def get(self, key: bytes) -> FloatArray | None:
+        """The state after the tokens of that key, if it is known."""
+        if key not in self._states:
             return None
-        self._states.move_to_end(known[-1])
-        length, state = self._states[known[-1]]
-        return length, state.copy()
+        self._states.move_to_end(key)
+        return self._states[key][1].copy()
+
+    def longest(self, ids: Sequence[int]) -> tuple[int, FloatArray] | None:
+        """The longest beginning of ids that is known: its length and its state."""
+        trail, known = Trail(ids), None
+        for length in sorted(length for length in self._lengths if length <= len(ids)):
+            key = trail.key(length)
+            known = (length, key) if key in self._states else known
+        state = known and self.get(known[1])
+        return None if known is None or state is None else (known[0], state)
 
     def _forget_oldest(self) -> None:
         _, (length, state) = self._states.popitem(last=False)
@@ -61,12 +86,3 @@ class StateCache:
         self._lengths[length] -= 1
         if not self._lengths[length]:
             del self._lengths[length]
-
-
-def _keys(ids: Sequence[int], lengths: Sequence[int]) -> Iterator[bytes]:
-    """Hashes of the beginnings of ids with these rising lengths, in one pass."""
-    data, hasher, at = np.asarray(ids, np.uint32).data.cast("B"), blake2b(digest_size=16), 0
-    for length in lengths:
-        hasher.update(data[4 * at : 4 * length])
-        at = length
-        yield hasher.copy().digest()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from unmul.engine.base import Engine, FloatArray
 from unmul.errors import UnmulError
 from unmul.runtime.answer import Answer, Finish
-from unmul.serve.cache import StateCache
+from unmul.serve.cache import StateCache, Trail, key_of
 from unmul.serve.scores import TokenScore, score, score_all
 
 __all__ = ["READ_AT_ONCE", "Context", "Event", "Failed", "Job", "PromptRead", "Scheduler", "Written"]
@@ -101,9 +101,25 @@ class Job:
 class _Reading:
     job: Job
     state: FloatArray
+    trail: Trail
     at: int = 0
     cached: int = 0
     scores: list[TokenScore] = field(default_factory=list)
+
+    @property
+    def last(self) -> int:
+        """Where the prompt's last token stands, which the first step reads."""
+        return len(self.job.ids) - 1
+
+    @property
+    def border(self) -> int:
+        """The next length at which states are cached."""
+        return (self.at // READ_AT_ONCE + 1) * READ_AT_ONCE
+
+    def jump(self, length: int, state: FloatArray) -> None:
+        """Go on from a state that is known."""
+        self.cached += length - self.at
+        self.at, self.state = length, state
 
 
 @dataclass(eq=False, slots=True)
@@ -135,7 +151,8 @@ class Scheduler:
     @property
     def active(self) -> int:
         """Answers that are being read or written."""
-        return sum(_width(reading.job) for reading in self._reading) + len(self._writing)
+        # A copy, made in one go: other threads ask while this one works.
+        return sum(_width(reading.job) for reading in list(self._reading)) + len(self._writing)
 
     @property
     def busy(self) -> bool:
@@ -175,7 +192,8 @@ class Scheduler:
     def _admit(self) -> None:
         while self.waiting and self._fits(self.waiting[0]):
             job = self.waiting.popleft()
-            self._reading.append(_Reading(job, self._engine.new_state() if job.start is None else job.start.copy()))
+            state = self._engine.new_state() if job.start is None else job.start.copy()
+            self._reading.append(_Reading(job, state, Trail(job.ids)))
 
     def _fits(self, job: Job) -> bool:
         active = self.active
@@ -193,18 +211,16 @@ class Scheduler:
                 _fail(reading.job, error)
                 continue
             budget -= max(reading.at - before, LEAST_PRICE)
-            if reading.at < len(reading.job.ids) - 1:
+            if reading.at < reading.last:
                 self._reading.append(reading)
             else:
                 self._begin_writing(reading)
 
     def _advance(self, reading: _Reading) -> None:
-        job, last = reading.job, len(reading.job.ids) - 1
-        # Asked at every piece: of prompts that begin alike and come together, each piece is read by one of them.
-        if job.start is None and not job.echo and (known := self._cache.longest(job.ids[:last], reading.at)):
-            reading.cached += known[0] - reading.at
-            reading.at, reading.state = known
-        stop = min((reading.at // READ_AT_ONCE + 1) * READ_AT_ONCE, last)
+        job = reading.job
+        if job.start is None and not job.echo:
+            self._skip_known(reading)
+        stop = min(reading.border, reading.last)
         if reading.at == stop:
             return
         logits = self._engine.forward(job.ids[reading.at : stop], reading.state, every=job.echo)
@@ -212,7 +228,17 @@ class Scheduler:
             reading.scores += score_all(logits, job.ids[reading.at + 1 : stop + 1], job.top or 0)
         reading.at = stop
         if job.start is None and (job.shares or stop % READ_AT_ONCE == 0):
-            self._cache.put(job.ids[:stop], reading.state)
+            self._cache.put(reading.trail.key(stop), stop, reading.state)
+
+    def _skip_known(self, reading: _Reading) -> None:
+        if reading.at == 0 and (known := self._cache.longest(reading.job.ids[: reading.last])):
+            reading.jump(*known)
+        # Asked at every piece: of prompts that begin alike and come together, each piece is read by one of them.
+        while (border := reading.border) <= reading.last:
+            state = self._cache.get(reading.trail.key(border))
+            if state is None:
+                break
+            reading.jump(border, state)
 
     def _begin_writing(self, reading: _Reading) -> None:
         job = reading.job
@@ -259,7 +285,8 @@ class Scheduler:
         """The end of an answer. Its context is kept first: who sees the end may go on at once."""
         ids = [*row.job.ids, *row.answer.ids]
         if row.job.start is None and row.job.shares:
-            self._cache.put(ids[: len(ids) - len(unread)], row.state)
+            seen = ids[: len(ids) - len(unread)]
+            self._cache.put(key_of(seen), len(seen), row.state)
         if row.choice == 0:
             row.job.leave(Context(row.state, unread, row.answer.unfinished))
         row.job.emit(written)

@@ -136,7 +136,7 @@ class Service:
             raise UsageError("top_logprobs without logprobs", "set logprobs to true")
         text = self._template.render([{"role": message.role, "content": message.text} for message in request.messages])
         ids = self._checked(await asyncio.to_thread(encode, self.tokenizer, text))
-        limit = request.max_completion_tokens or request.max_tokens or self.limits.new_tokens
+        limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
         wish = _Wish(self._answers(request, limit, least=1), request.top_logprobs if request.logprobs else None)
         prompts = [Prompt(ids, 0, text)]
         return self._start(prompts, wish), prompts
@@ -149,7 +149,7 @@ class Service:
             prompt = await asyncio.to_thread(self._prompt, request.prompts[0], context)
             return self._start([prompt], wish, session=name), [prompt]
         except BaseException:
-            self.sessions.give_back(name, None)
+            self.sessions.release(name)
             raise
 
     def _start(self, prompts: list[Prompt], wish: _Wish, session: str | None = None) -> Exchange:
@@ -159,7 +159,7 @@ class Service:
             for index, prompt in enumerate(prompts)
         ]
         if session is not None:
-            jobs[0].shares, jobs[0].keep = False, partial(exchange.call, self._end_session, session)
+            jobs[0].shares, jobs[0].keep = False, partial(self._keep_session, exchange, session)
         exchange.submit(jobs)
         if session is not None:
             self._writing[session] = jobs[0]
@@ -172,9 +172,15 @@ class Service:
             job.stopped = True
         return job is not None
 
-    def _end_session(self, name: str, context: Context | None) -> None:
+    def _keep_session(self, exchange: Exchange, name: str, context: Context | None) -> None:
+        # Kept from the worker's thread, so that nothing is missing when that has ended.
+        if context is not None:
+            self.sessions.keep(name, context)
+        exchange.call(self._release_session, name)
+
+    def _release_session(self, name: str) -> None:
         del self._writing[name]
-        self.sessions.give_back(name, context)
+        self.sessions.release(name)
 
     def _answers(
         self, request: GenerationRequest, limit: int | None, *, least: int

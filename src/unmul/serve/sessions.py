@@ -78,7 +78,7 @@ class Sessions:
         return len(self._held)
 
     async def take(self, name: str) -> Context | None:
-        """Wait for the session's turn; its context, or None for a new one. Every take needs one give_back."""
+        """Wait for the session's turn; its context, or None for a new one. Every take needs one release."""
         if not NAME.fullmatch(name):
             raise UsageError(f"session {name[:80]!r} is not a name", "choose 1 to 64 of a-z, 0-9, - and _")
         self._users[name] += 1
@@ -91,13 +91,11 @@ class Sessions:
         try:
             return await asyncio.to_thread(self.load, name)
         except BaseException:
-            self.give_back(name, None)
+            self.release(name)
             raise
 
-    def give_back(self, name: str, context: Context | None) -> None:
-        """End the turn, on the event loop; the session goes on from the context, or from before where it is None."""
-        if context is not None:
-            self.keep(name, context)
+    def release(self, name: str) -> None:
+        """End the turn, on the event loop."""
         self._turns[name].release()
         self._leave(name)
 
@@ -120,7 +118,7 @@ class Sessions:
         return read_context(path, self._like, self._fingerprint)
 
     def keep(self, name: str, context: Context) -> None:
-        """Remember a context now, and write it soon; contexts of one session are written in their order."""
+        """Remember a context now, and write it soon, from any thread; those of one session are written in order."""
         with self._guard:
             self._held[name] = context
             self._held.move_to_end(name)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from unmul.errors import UnmulError
+from unmul.errors import UnmulError, UsageError
 from unmul.serve.scheduler import Job, Scheduler
 
 __all__ = ["BusyError", "ClosingError", "Worker"]
@@ -62,9 +62,12 @@ class Worker:
         """Queue jobs, all or none.
 
         Raises:
+            UsageError: more than the queue could ever hold.
             BusyError: too many wait.
             ClosingError: the worker is ending.
         """
+        if len(jobs) > self._queue:
+            raise UsageError(f"{len(jobs)} prompts in one request", f"send at most {self._queue}")
         with self._wake:
             if self._deadline is not None:
                 raise ClosingError
