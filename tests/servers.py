@@ -109,11 +109,12 @@ class Log(list):
         return next((event.error for event in self if isinstance(event, Failed)), None)
 
 
-def job_for(ids, *, new=5, n=1, tokenizer=None, sampling=None, end=ARITHMETIC.eos_token_id, **options):
+def job_for(ids, *, new=5, n=1, tokenizer=None, sampling=None, end=ARITHMETIC.eos_token_id, unfinished=(), **options):
     """A job with greedy answers, and its log."""
     log = Log()
     sampling = sampling or SamplingParams(temperature=0)
-    answers = [Answer(tokenizer or Letters(), ids, sampling, limit=new, end=end) for _ in range(n)]
+    options_of_answers = {"limit": new, "end": end, "unfinished": unfinished}
+    answers = [Answer(tokenizer or Letters(), ids, sampling, **options_of_answers) for _ in range(n)]
     return Job(list(ids), answers, log, keep=log.kept.append, **options), log
 
 

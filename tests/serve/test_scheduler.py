@@ -200,6 +200,23 @@ def test_a_prompt_cancelled_while_it_is_read_leaves_the_rest_unread():
     assert context.unread == LONG[READ_AT_ONCE:]
 
 
+def test_a_context_that_is_left_at_once_keeps_what_it_had_of_a_character():
+    sched = scheduler()
+    job, log = job_for([5], start=Arithmetic().new_state(), tokenizer=Halves(), unfinished=[5])
+    sched.waiting.append(job)
+    sched._admit()
+    job.cancelled = True
+    sched.turn()
+    assert (log.kept[0].unread, log.kept[0].unfinished) == ([5], [5])
+
+
+class Halves:
+    """A tokenizer of which every token is a part of a character that never ends."""
+
+    def decode(self, ids, skip_special_tokens=True):
+        return "\ufffd"
+
+
 def test_a_stopped_text_ends_after_its_next_token_with_all_that_was_held_back():
     sched = scheduler()
     job, log = job_for([1], new=1000)

@@ -121,6 +121,11 @@ class _Reading:
         self.cached += length - self.at
         self.at, self.state = length, state
 
+    def context(self) -> Context:
+        """Where the reading stands, with what an earlier answer left of a character."""
+        unfinished = self.job.answers[0].unfinished if self.job.answers else []
+        return Context(self.state, list(self.job.ids[self.at :]), unfinished)
+
 
 @dataclass(eq=False, slots=True)
 class _Row:
@@ -132,6 +137,10 @@ class _Row:
     @property
     def answer(self) -> Answer:
         return self.job.answers[self.choice]
+
+    def context(self, unread: list[int]) -> Context:
+        """Where the text stands, when its state lacks these tokens."""
+        return Context(self.state, unread, self.answer.unfinished)
 
 
 class Scheduler:
@@ -178,16 +187,17 @@ class Scheduler:
         self._reading, self._writing = deque(), []
 
     def _drop_cancelled(self) -> None:
+        """Each list is looked through once: a job that is cancelled meanwhile goes with the next round."""
         for job in [job for job in self.waiting if job.cancelled]:
             self.waiting.remove(job)
             job.leave(None)
         for reading in [reading for reading in self._reading if reading.job.cancelled]:
             self._reading.remove(reading)
-            reading.job.leave(Context(reading.state, list(reading.job.ids[reading.at :])))
-        for row in self._writing:
-            if row.job.cancelled and row.choice == 0:
-                row.job.leave(Context(row.state, [row.unread], row.answer.unfinished))
-        self._writing = [row for row in self._writing if not row.job.cancelled]
+            reading.job.leave(reading.context())
+        for row in [row for row in self._writing if row.job.cancelled]:
+            self._writing.remove(row)
+            if row.choice == 0:
+                row.job.leave(row.context([row.unread]))
 
     def _admit(self) -> None:
         while self.waiting and self._fits(self.waiting[0]):
@@ -246,7 +256,7 @@ class Scheduler:
         self.cached_tokens += reading.cached
         job.emit(PromptRead(reading.cached, reading.scores))
         if not job.answers:
-            job.leave(Context(reading.state, [job.ids[-1]]))
+            job.leave(reading.context())
         self._writing += [_Row(job, choice, reading.state.copy(), job.ids[-1]) for choice in range(len(job.answers))]
 
     def _write(self) -> None:
@@ -288,7 +298,7 @@ class Scheduler:
             seen = ids[: len(ids) - len(unread)]
             self._cache.put(key_of(seen), len(seen), row.state)
         if row.choice == 0:
-            row.job.leave(Context(row.state, unread, row.answer.unfinished))
+            row.job.leave(row.context(unread))
         row.job.emit(written)
 
 
