@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,7 @@ class Choice:
         return Part("".join(part.text for part in self.parts), tokens, self.parts[-1].finish)
 
 
-class Form:
+class Form(ABC):
     """What both routes share: numbering of choices, the envelope, usage.
 
     Args:
@@ -95,8 +96,10 @@ class Form:
             self.usage.cached += event.cached
             return [(choice, part) for choice in mine for part in self.opening(prompt, event)]
         self.usage.new += event.token is not None
-        tokens = [(event.token, event.score)] if event.score is not None and event.token is not None else []
-        return [(mine[event.choice], Part(event.text, list(tokens), event.finish))]
+        part = Part(event.text, finish=event.finish)
+        if event.token is not None and event.score is not None:
+            part.tokens.append((event.token, event.score))
+        return [(mine[event.choice], part)]
 
     def whole(self) -> Document:
         """The answer in one document."""
@@ -104,7 +107,7 @@ class Form:
         return self._head | {"object": self.kind, "choices": choices, "usage": self.usage.document()}
 
     def chunk(self, choice: Choice, part: Part) -> Document:
-        """One part of a stream; call it once a part, for it counts."""
+        """A document of a stream; call it once for each part, because it counts."""
         document = self._head | {"object": self.chunk_kind, "choices": [self.delta(choice, part)]}
         choice.streamed += 1
         choice.length += len(part.text)
@@ -114,17 +117,17 @@ class Form:
         """The chunk with the usage, without a choice."""
         return self._head | {"object": self.chunk_kind, "choices": [], "usage": self.usage.document()}
 
+    @abstractmethod
     def opening(self, prompt: int, event: PromptRead) -> list[Part]:
         """What comes before the first new token of a choice."""
-        raise NotImplementedError
 
+    @abstractmethod
     def choice(self, choice: Choice, part: Part) -> Document:
         """A whole choice."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delta(self, choice: Choice, part: Part) -> Document:
         """A part of a choice in a stream."""
-        raise NotImplementedError
 
 
 class CompletionForm(Form):
