@@ -66,7 +66,7 @@ async def _load(app: FastAPI, load: Callable[[], Service], loaded: Callable[[Ser
     loaded(service)
 
 
-def _loaded(request: Request) -> Service:
+async def _loaded(request: Request) -> Service:  # async: FastAPI would call a plain function in a thread
     if request.app.state.service is None:
         raise LoadingError
     service: Service = request.app.state.service
