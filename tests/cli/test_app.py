@@ -21,6 +21,7 @@ SURFACE = {
     "train": "RECIPE --set --out --resume --json",
     "eval": "MODEL --text --limit --device --json",
     "pack": "LATENT PACKED --embeddings --json",
+    "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
     "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --json",
     "info": "MODEL --json",
     "doctor": "--json",

@@ -36,6 +36,15 @@ def test_an_unfinished_character_at_the_end_is_not_shown(tokenizer):
     assert "".join(pieces_of(TextStream(tokenizer, []), ids[:-1])) == "a"
 
 
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_another_stream_completes_the_character_that_one_left(tokenizer, cut):
+    ids = encode(tokenizer, "a🦔中")
+    first = TextStream(tokenizer, [])
+    shown = "".join(pieces_of(first, ids[:cut]))
+    second = TextStream(tokenizer, ids[:cut], unfinished=first.unfinished)
+    assert shown + "".join(pieces_of(second, ids[cut:])) == "a🦔中"
+
+
 def test_bytes_that_no_character_begins_with_do_not_hold_the_text_back(tokenizer):
     stray = encode(tokenizer, "🦔")[-1]
     text = "".join(pieces_of(TextStream(tokenizer, []), [stray] * 20 + encode(tokenizer, "after")))

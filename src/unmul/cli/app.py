@@ -29,6 +29,7 @@ VERBS = {
     "train": "Train a model from a recipe and text files.",
     "eval": "Measure how well a model predicts a text.",
     "pack": "Pack a trained folder at 1.6 bits a ternary weight.",
+    "serve": "Serve a model: OpenAI's routes, and a page.",
     "bench": "Measure the speed of a model on this machine.",
     "info": "Show what a checkpoint folder or a preset holds.",
     "doctor": "Check what this machine offers, and how to get what is missing.",

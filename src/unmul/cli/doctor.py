@@ -20,6 +20,7 @@ __all__ = ["Check", "checks", "doctor"]
 OPTIONAL = {
     "torch": ("training, and evaluating latent folders", "pip install 'unmul[train]'"),
     "transformers": ("AutoModelForCausalLM on our folders", "pip install 'unmul[train]'"),
+    "fastapi": ("unmul serve", "pip install 'unmul[serve]'"),
     "triton": ("fast training on a GPU", "comes with PyTorch for CUDA on Linux"),
 }
 

@@ -12,7 +12,7 @@ __all__ = ["emit", "megabytes", "note", "rows"]
 
 def emit(document: Mapping[str, Any]) -> None:
     """Write the one JSON document of a --json run; numbers that JSON cannot hold are refused, not invented."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    print(json.dumps(document, indent=2, allow_nan=False), flush=True)
 
 
 def note(line: str) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from unmul.checkpoint import read_config
 from unmul.config import ModelConfig
 from unmul.engine import open_engine
 from unmul.engine.base import Engine, FloatArray
-from unmul.engine.sampler import Sampler, SamplingParams
+from unmul.engine.sampler import SamplingParams
 from unmul.errors import CheckpointError, UsageError
-from unmul.runtime.state import check_state, read_state, write_state
-from unmul.runtime.text import TextStream, encode, folder_tokenizer
+from unmul.runtime.answer import Answer, checked_stops
+from unmul.runtime.state import check_state, fingerprint, read_state, write_state
+from unmul.runtime.text import encode, folder_tokenizer
 
 __all__ = ["DEFAULT_MODEL", "Generation", "Model", "embedded_model", "load"]
 
@@ -108,11 +108,11 @@ class Model:
 
     def save_state(self, path: str | Path) -> None:
         """Write the state to a file."""
-        write_state(Path(path), self._state, self._fingerprint())
+        write_state(Path(path), self._state, fingerprint(self.folder))
 
     def load_state(self, path: str | Path) -> None:
         """Go on from a state that save_state of the same model wrote."""
-        self._state = read_state(Path(path), self._state, self._fingerprint())
+        self._state = read_state(Path(path), self._state, fingerprint(self.folder))
 
     def logits(self, ids: Sequence[int]) -> FloatArray:
         """Logits [T, V] in float32 after each of T token ids, read from an empty state; the kept state stays."""
@@ -137,37 +137,25 @@ class Model:
             UsageError: the prompt is empty, or a number or stop string makes no sense.
             TokenizerError: the folder has no tokenizer.
         """
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
         if not prompt:
             raise UsageError("the prompt is empty", "give at least one character to go on from")
-        if max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens {max_new_tokens} is not a count", "choose 1 or more")
-        if "" in stops:
-            raise UsageError("a stop string is empty", "leave it out")
         ids = encode(self.tokenizer, prompt, begin=None if resume else self.config.begin_token_id)
+        end = self.config.eos_token_id
+        answer = Answer(self.tokenizer, ids, sampling, limit=max_new_tokens, stop=checked_stops(stop), end=end)
         if not resume:
             self._state = self._engine.new_state()
-        self.last = Generation(ids)
-        return self._stream(self.last, Sampler(sampling), max_new_tokens, stops)
+        self.last = Generation(ids, answer.ids)
+        return self._stream(self.last, answer)
 
-    def _stream(self, run: Generation, sampler: Sampler, count: int, stop: Sequence[str]) -> Iterator[str]:
-        text = TextStream(self.tokenizer, run.prompt_ids, stop)
+    def _stream(self, run: Generation, answer: Answer) -> Iterator[str]:
         start = time.perf_counter()
         logits = self._engine.forward(run.prompt_ids, self._state)
         run.prefill_s = time.perf_counter() - start
-        while len(run.new_ids) < count and not text.stopped:
+        while answer.finish is None:
             start = time.perf_counter()
-            token = sampler.sample(logits)
-            if token == self.config.eos_token_id:
-                break
-            logits = self._engine.forward([token], self._state)
-            run.decode_s += time.perf_counter() - start
-            run.new_ids.append(token)
-            if piece := text.push(token):
+            token, piece = answer.extend(logits)
+            if token is not None:
+                logits = self._engine.forward([token], self._state)
+                run.decode_s += time.perf_counter() - start
+            if piece:
                 yield piece
-        if rest := text.finish():
-            yield rest
-
-    def _fingerprint(self) -> str:
-        """The checksum of the weights, as packing wrote it."""
-        return str(read_config(self.folder)[1]["quantization_config"]["checksum"])

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
+from unmul.checkpoint import read_config
 from unmul.checkpoint.tensorfile import TensorFile, TensorSpec, write_tensors
 from unmul.engine.base import FloatArray
 from unmul.errors import UsageError
 from unmul.files import atomic_file
 
-__all__ = ["check_state", "read_state", "write_state"]
+__all__ = ["check_state", "fingerprint", "read_state", "write_state"]
 
 TENSOR = "state"
 MODEL = "model"  # key of the fingerprint of the weights that made the state
+
+
+def fingerprint(folder: Path) -> str:
+    """What tells a packed model from another: the checksum of its weights, as packing wrote it."""
+    return str(read_config(folder)[1]["quantization_config"]["checksum"])
 
 
 def write_state(path: Path, state: FloatArray, fingerprint: str) -> None:

@@ -50,15 +50,20 @@ class TextStream:
     Args:
         context: the tokens before, for some decoders treat the first token of a text differently.
         stop: strings that end the text.
+        unfinished: what another stream left of a character that this text goes on with.
     """
 
-    def __init__(self, tokenizer: Tokenizer, context: Sequence[int], stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, context: Sequence[int], stop: Sequence[str] = (), unfinished: Sequence[int] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._stop = stop
         self._held = ""  # may be the beginning of a stop string
         self.stopped = False
-        self._window = list(context[-1:])
-        self._shown = len(self._decode())  # characters of the window that are out already
+        self._window = list(unfinished or context[-1:])
+        self._before = len(self._window) - len(unfinished)  # tokens of the window that are context and nothing else
+        before = self._decode()
+        self._shown = len(_whole_characters(before) if unfinished else before)  # of the window, out already
 
     def push(self, token: int) -> str:
         """The text that this token makes certain."""
@@ -69,9 +74,15 @@ class TextStream:
         self._shown = max(self._shown, len(whole))
         if whole == text:
             # A window that restarts at each whole character keeps decoding cheap whatever the text's length.
-            self._window = [token]
+            self._window, self._before = [token], 1
             self._shown = len(self._decode())
         return self._before_stop(fresh)
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The last tokens, where they end within a character; empty where they do not."""
+        text = self._decode()
+        return [] if _whole_characters(text) == text else self._window[self._before :]
 
     def finish(self) -> str:
         """What was held back, without the bytes of an unfinished character."""
