@@ -1,0 +1,111 @@
+"""The Transformer that a MatMul-free model is compared with: a Llama of the same shape, from transformers.
+
+Same width D, hidden width I, layers L and vocabulary V, untied embeddings, rotary positions, scaled dot product
+attention with heads of 128 (of 64 below a width of 1024).
+Its projections are as many as ours, in the same sizes: 4 D D + 3 D I.
+"""
+
+# B windows, T context, V vocabulary, D width
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
+
+from unmul.checkpoint.folder import open_tensors
+from unmul.config import ModelConfig
+from unmul.errors import ConfigError
+from unmul.evaluate.windows import WindowEngine
+from unmul.files import atomic_folder
+from unmul.train.family import Family
+from unmul.train.packing import positions
+
+__all__ = ["LlamaLM", "compile_blocks", "llama_config"]
+
+
+class LlamaLM(nn.Module):
+    """transformers' Llama with what the training loop asks of a model: its shape as `config`, and `loss`."""
+
+    def __init__(self, shape: ModelConfig) -> None:
+        super().__init__()
+        self.config = shape
+        self.llama = LlamaForCausalLM._from_config(llama_config(shape), attn_implementation="sdpa")
+
+    def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted) from ids [B, T].
+
+        Documents that begin where the mask [B, T] is 2 do not see each other. SDPA then takes a mask of B T T truth
+        values, which rules out its fastest kernel.
+        """
+        # transformers tells packed documents apart by positions that start again.
+        positions_BT = None if mask_BT is None else positions(mask_BT)
+        logits_BTV = self.llama(ids_BT, position_ids=positions_BT, use_cache=False).logits
+        return nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+
+
+def llama_config(shape: ModelConfig) -> LlamaConfig:
+    """The Llama of a shape; positions end at the training context."""
+    width = shape.hidden_size
+    head = 128 if width >= 1024 and width % 128 == 0 else 64
+    if width % head:
+        raise ConfigError(
+            f"model.hidden_size {width} cannot be split into attention heads of 64",
+            f"choose a multiple of 64, such as {64 * max(round(width / 64), 1)}",
+        )
+    return LlamaConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=width,
+        intermediate_size=shape.ffn_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=width // head,
+        max_position_embeddings=shape.max_position_embeddings,
+        rms_norm_eps=shape.rms_norm_eps,
+        initializer_range=shape.initializer_range,
+        bos_token_id=shape.bos_token_id,
+        eos_token_id=shape.eos_token_id,
+        tie_word_embeddings=False,
+    )
+
+
+def compile_blocks(model: LlamaLM) -> None:
+    """Compile each decoder layer in place: they share one graph, where the whole model takes minutes to compile."""
+    for layer in model.llama.model.layers:
+        layer.compile(dynamic=False)
+
+
+def _build(shape: ModelConfig, seed: int) -> LlamaLM:
+    with torch.random.fork_rng(devices=()):  # transformers draws from the global generator
+        torch.manual_seed(seed)
+        model = LlamaLM(shape)
+    if torch.cuda.is_available():
+        compile_blocks(model)
+    return model
+
+
+def _engine(model: LlamaLM) -> WindowEngine:
+    return WindowEngine(model.llama, model.config)
+
+
+def _save(model: LlamaLM, folder: Path, companions: Callable[[Path], None]) -> None:
+    disable_progress_bar()  # the run has its own
+    with atomic_folder(folder) as temporary:
+        try:
+            model.llama.save_pretrained(temporary)
+        except SafetensorError as error:  # its own error for a full disk
+            raise OSError(str(error)) from error
+        companions(temporary)
+
+
+def _weights(folder: Path) -> Mapping[str, Tensor]:
+    tensors = open_tensors(folder)
+    return {f"llama.{name}": torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
+
+
+TRANSFORMER = Family(build=_build, engine=_engine, save=_save, weights=_weights)
