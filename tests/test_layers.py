@@ -14,7 +14,8 @@ ROOT = Path(unmul.__file__).parent
 # A part may import parts of a lower level, and its own. Every part must be listed.
 LEVELS = {
     "errors": 0, "machine": 0, "files": 1, "ternary": 1, "config": 1, "checkpoint": 2, "ops": 3, "data": 3, "model": 4,
-    "engine": 4, "evaluate": 5, "train": 6, "hf": 6, "runtime": 6, "assets": 0, "cli": 7, "__main__": 8, "__init__": 8,
+    "engine": 4, "evaluate": 5, "train": 6, "hf": 6, "runtime": 6, "plot": 6, "assets": 0, "cli": 7, "__main__": 8,
+    "__init__": 8,
 }  # fmt: skip
 
 # Modules without torch, whatever is installed; those of parts that do not exist yet are passed over.
@@ -22,7 +23,7 @@ LIGHT = [
     "unmul", "unmul.errors", "unmul.files", "unmul.ternary", "unmul.config", "unmul.checkpoint", "unmul.engine",
     "unmul.engine.naive", "unmul.engine.cpu", "unmul.engine.sampler", "unmul.runtime", "unmul.evaluate",
     "unmul.evaluate.bits", "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval", "unmul.cli.pack", "unmul.cli.info",
-    "unmul.cli.doctor",
+    "unmul.cli.doctor", "unmul.cli.plot", "unmul.plot",
 ]  # fmt: skip
 
 

@@ -37,6 +37,7 @@ class LlamaLM(nn.Module):
         super().__init__()
         self.config = shape
         self.llama = LlamaForCausalLM._from_config(llama_config(shape), attn_implementation="sdpa")
+        self.cross_entropy = _CrossEntropy()
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted) from ids [B, T].
@@ -47,6 +48,13 @@ class LlamaLM(nn.Module):
         # transformers tells packed documents apart by positions that start again.
         positions_BT = None if mask_BT is None else positions(mask_BT)
         logits_BTV = self.llama(ids_BT, position_ids=positions_BT, use_cache=False).logits
+        return self.cross_entropy(logits_BTV, targets_BT)
+
+
+class _CrossEntropy(nn.Module):
+    """A module, so that it can be compiled in place like a layer."""
+
+    def forward(self, logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
 
 
@@ -75,9 +83,9 @@ def llama_config(shape: ModelConfig) -> LlamaConfig:
 
 
 def compile_blocks(model: LlamaLM) -> None:
-    """Compile each decoder layer in place: they share one graph, where the whole model takes minutes to compile."""
-    for layer in model.llama.model.layers:
-        layer.compile(dynamic=False)
+    """Compile each layer and the loss in place: layers share one graph, where a whole model takes minutes."""
+    for module in (*model.llama.model.layers, model.cross_entropy):
+        module.compile(dynamic=False)
 
 
 def _build(shape: ModelConfig, seed: int) -> LlamaLM:
