@@ -193,11 +193,11 @@ class Bench:
         notes: dict[str, Notes] = {name: {} for name in self.options.variants.split(",")}
         steps: dict[str, Step] = {}
         for name in notes:
-            self._attempt(
-                [notes[name]], lambda name=name: steps.update({name: self._prepare(name, ids_BT, notes[name])})
-            )
+            step = self._attempt([notes[name]], self._prepare, name, ids_BT, notes[name])
+            if step is not None:
+                steps[name] = step
             print(f"  {name}: {notes[name]}", flush=True)
-        self._attempt([notes[name] for name in steps], lambda: self._time(steps, notes, sequences, context))
+        self._attempt([notes[name] for name in steps], self._time, steps, notes, sequences, context)
         return notes
 
     def _prepare(self, name: str, ids_BT: torch.Tensor, notes: Notes) -> Step:
@@ -216,11 +216,11 @@ class Bench:
             for name, step in steps.items():
                 notes[name]["profile"] = profile(step)
 
-    def _attempt(self, notes: list[Notes], part: Callable[[], None]) -> None:
-        """One part that cannot run, or not in time, must not take the others with it."""
+    def _attempt(self, notes: list[Notes], part: Callable[..., Any], *inputs: Any) -> Any:
+        """The part's result; one that cannot run, or not in time, must not take the others with it, and says so."""
         try:
             with limited(min(self.left(), self.options.part_seconds)):
-                part()
+                return part(*inputs)
         except OutOfTime:
             for note in notes:
                 note["skipped"] = "no time left"

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,34 +27,42 @@ SHAPE = (
 
 
 class WindowEngine:
-    """Logits of transformers' Llama after each token of a text of any length; the state is the list of tokens read.
+    """Logits of a Transformer after each token of a text of any length; the state is the list of tokens read.
 
     The text is read in pieces of at most half a window, each with as many tokens before it as fit. So every token is
-    predicted from all tokens before it, or from at least window / 2 and at most window of them: a recurrence sees
-    all. That handicap, and the twofold work, are the price of a model whose positions end at the training context.
+    predicted from all tokens before it, or from at least window / 2 and at most window of them: a recurrence sees all.
+    That handicap, and the twofold work, are the price of a model whose positions end at the training context.
+
+    Args:
+        predict: logits [B, T, V] of ids [B, T].
+        config: the shape; max_position_embeddings is the window.
     """
 
-    def __init__(self, model: LlamaForCausalLM, config: ModelConfig) -> None:
+    def __init__(self, predict: Callable[[torch.Tensor], torch.Tensor], config: ModelConfig, device: str) -> None:
         self.config = config
-        self._model, self._window = model, config.max_position_embeddings
+        self._predict, self._window, self._device = predict, config.max_position_embeddings, device
 
     def new_state(self) -> list[int]:
         return []
 
     def forward(self, ids: Sequence[int], state: list[int], *, every: bool = False) -> FloatArray:
-        piece = max(self._window // 2, 1)
-        parts = [self._read(list(ids[start : start + piece]), state) for start in range(0, len(ids), piece)]
-        logits_TV: FloatArray = torch.cat(parts).float().cpu().numpy()
-        return logits_TV if every else logits_TV[-1]
+        known, text, piece = len(state), [*state, *ids], max(self._window // 2, 1)
+        pieces = [(start, min(start + piece, len(text))) for start in range(known, len(text), piece)]
+        windows = [text[max(end - self._window, 0) : end] for _, end in pieces]
+        logits_BTV = self._read(windows)
+        found = zip(logits_BTV, windows, pieces, strict=True)
+        parts = [logits_TV[len(window) - (end - start) : len(window)] for logits_TV, window, (start, end) in found]
+        state[:] = text[-self._window :]
+        logits: FloatArray = torch.cat(parts).float().cpu().numpy()
+        return logits if every else logits[-1]
 
     @torch.inference_mode()
-    def _read(self, ids: list[int], state: list[int]) -> torch.Tensor:
-        state += ids
-        del state[: -self._window]
-        window_BT = torch.tensor([state], device=self._model.device)
+    def _read(self, windows: list[list[int]]) -> torch.Tensor:
+        """All windows in one call: attention is causal, so what fills up the ends of shorter ones changes nothing."""
+        longest = max(map(len, windows))
+        ids_BT = torch.tensor([window + [0] * (longest - len(window)) for window in windows], device=self._device)
         with torch.compiler.set_stance("force_eager"):  # a compiled layer would be compiled for every length
-            logits_BTV: torch.Tensor = self._model(window_BT, use_cache=False, logits_to_keep=len(ids)).logits
-        return logits_BTV[0]
+            return self._predict(ids_BT)
 
 
 def open_llama(folder: Path, device: str) -> WindowEngine:
@@ -65,4 +73,6 @@ def open_llama(folder: Path, device: str) -> WindowEngine:
         model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be loaded ({error})", "copy or download it again") from None
-    return WindowEngine(model.to(device), ModelConfig(**{name: getattr(model.config, name) for name in SHAPE}))
+    model.to(device)
+    shape = ModelConfig(**{name: getattr(model.config, name) for name in SHAPE})
+    return WindowEngine(lambda ids_BT: model(ids_BT, use_cache=False).logits, shape, device)

@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from unmul.checkpoint.folder import open_tensors
+from unmul.checkpoint.tensorfile import Array
 from unmul.config import ModelConfig
 from unmul.errors import ConfigError
 from unmul.evaluate.windows import WindowEngine
@@ -39,16 +40,18 @@ class LlamaLM(nn.Module):
         self.llama = LlamaForCausalLM._from_config(llama_config(shape), attn_implementation="sdpa")
         self.cross_entropy = _CrossEntropy()
 
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
+        """Logits [B, T, V] of ids [B, T]; documents that begin where the mask [B, T] is 2 do not see each other."""
+        # transformers tells packed documents apart by positions that start again.
+        positions_BT = None if mask_BT is None else positions(mask_BT)
+        return self.llama(ids_BT, position_ids=positions_BT, use_cache=False).logits
+
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted) from ids [B, T].
 
-        Documents that begin where the mask [B, T] is 2 do not see each other. SDPA then takes a mask of B T T truth
-        values, which rules out its fastest kernel.
+        With a mask SDPA takes B T T truth values, which rules out its fastest kernel.
         """
-        # transformers tells packed documents apart by positions that start again.
-        positions_BT = None if mask_BT is None else positions(mask_BT)
-        logits_BTV = self.llama(ids_BT, position_ids=positions_BT, use_cache=False).logits
-        return self.cross_entropy(logits_BTV, targets_BT)
+        return self.cross_entropy(self(ids_BT, mask_BT), targets_BT)
 
 
 class _CrossEntropy(nn.Module):
@@ -98,10 +101,15 @@ def _build(shape: ModelConfig, seed: int) -> LlamaLM:
 
 
 def _engine(model: LlamaLM) -> WindowEngine:
-    return WindowEngine(model.llama, model.config)
+    return WindowEngine(model, model.config, str(model.llama.device))
 
 
-def _save(model: LlamaLM, folder: Path, companions: Callable[[Path], None]) -> None:
+def _save(
+    folder: Path, shape: ModelConfig, read: Callable[[str], Array], *, companions: Callable[[Path], None]
+) -> None:
+    with torch.device("meta"):
+        model = LlamaLM(shape)
+    model.load_state_dict({name: torch.from_numpy(read(name)) for name in model.state_dict()}, assign=True)
     disable_progress_bar()  # the run has its own
     with atomic_folder(folder) as temporary:
         try:

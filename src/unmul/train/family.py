@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
+from unmul.checkpoint import save_latent
 from unmul.config import ModelConfig
 from unmul.evaluate.bits import Predictor
 from unmul.evaluate.latent import TorchEngine
-from unmul.model import MatMulFreeLM, initialise, load_model, save_model
+from unmul.model import MatMulFreeLM, initialise, load_model
 
 if TYPE_CHECKING:
     from unmul.train.baseline import LlamaLM
@@ -29,7 +30,8 @@ class Family:
     Args:
         build: a model of a shape with fresh weights of a seed.
         engine: the model as something whose predictions are measured.
-        save: writes a folder whole or not at all; `companions` adds files before it takes its name.
+        save: writes a folder whole or not at all from a shape and a function that gives each weight of the state_dict;
+            `companions` adds files before the folder takes its name.
         weights: the state_dict that a folder holds.
     """
 
@@ -57,6 +59,6 @@ def _build(shape: ModelConfig, seed: int) -> MatMulFreeLM:
 MATMULFREE = Family(
     build=_build,
     engine=TorchEngine,
-    save=save_model,
+    save=save_latent,
     weights=lambda folder: load_model(folder).state_dict(),
 )

@@ -10,13 +10,14 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
+from unmul.checkpoint.tensorfile import Array
 from unmul.data.tokenizer import save_tokenizer
 from unmul.errors import CheckpointError, ConfigError
 from unmul.files import write_text
@@ -50,13 +51,13 @@ def save(
     def companions(folder: Path) -> None:
         texts(folder)
         if average is not None:
-            family.save(average, folder / AVERAGE, companions=texts)
+            family.save(folder / AVERAGE, average.config, _reader(average), companions=texts)
         moments = io.BytesIO()  # torch.save itself turns a full disk into a RuntimeError about positions
         torch.save(optimizer.state_dict(), moments)
         (folder / OPTIMIZER).write_bytes(moments.getbuffer())
 
     folder = out / f"step-{card['steps']:07}"
-    family.save(model, folder, companions=companions)
+    family.save(folder, model.config, _reader(model), companions=companions)
     for old in _checkpoints(out)[: -card["recipe"]["train"]["keep"]]:
         shutil.rmtree(old)
     return folder
@@ -80,6 +81,11 @@ def restore(
     model.load_state_dict(family.weights(folder))
     optimizer.load_state_dict(moments)
     return stored
+
+
+def _reader(model: LanguageModel) -> Callable[[str], Array]:
+    tensors = model.state_dict()
+    return lambda name: tensors[name].detach().float().cpu().numpy()
 
 
 def _checkpoints(out: Path) -> list[Path]:
