@@ -22,20 +22,24 @@ def library(request, monkeypatch):
 
     def init(**options):
         module.begun.append(options)
-        return SimpleNamespace(log=log, finish=lambda: module.ended.append(True))
+        print("welcome")  # as trackio does
+        return SimpleNamespace(log=log)
 
-    module.init = init
+    module.init, module.finish = init, lambda: module.ended.append(True)
     monkeypatch.setitem(sys.modules, request.param, module)
     return module
 
 
-def test_a_project_receives_the_recipe_and_every_line_of_the_log(recipe_file, tmp_path, library):
+def test_a_project_receives_the_recipe_and_every_line_of_the_log(recipe_file, tmp_path, library, capsys):
     recipe = load_recipe(recipe_file, ["train.steps=4", f'train.trackers=["{library.__name__}"]'])
     run(recipe, out=tmp_path / "mine", lines=True)
     ((begun,), lines) = library.begun, (tmp_path / "mine" / "log.jsonl").read_text().splitlines()
     assert (begun["project"], begun["name"], begun["resume"]) == ("unmul", "mine", "never")
     assert begun["config"]["train"]["steps"] == 4
     assert library.ended == [True]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "welcome" in captured.err
     expected = {}
     for line in map(json.loads, lines):
         figures = {name: value for name, value in line.items() if name != "step" and value is not None}
@@ -59,6 +63,17 @@ def test_tensorboard_files_hold_the_losses(recipe_file, tmp_path):
     lines = map(json.loads, (tmp_path / "out" / "log.jsonl").read_text().splitlines())
     expected = {line["step"]: line["loss"] for line in lines if "loss" in line}
     assert {event.step: event.value for event in events.Scalars("loss")} == pytest.approx(expected)
+
+
+def test_a_tracker_that_does_not_start_is_named_and_the_others_are_closed(library, tmp_path, monkeypatch):
+    def refuse(**options):
+        raise ValueError("no login")
+
+    other = {"trackio": "wandb", "wandb": "trackio"}[library.__name__]
+    monkeypatch.setitem(sys.modules, other, SimpleNamespace(init=refuse))
+    with pytest.raises(ConfigError, match=rf"train\.trackers {other} does not start \(no login\): set it up, or leave"):
+        open_trackers([library.__name__, other], tmp_path, {}, resumed=False)
+    assert library.ended == [True]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])

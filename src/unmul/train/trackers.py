@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from unmul.errors import MissingExtraError
+from unmul.errors import ConfigError, MissingExtraError
 
 __all__ = ["Tracker", "open_trackers"]
 
@@ -30,12 +32,18 @@ def open_trackers(names: Sequence[str], out: Path, recipe: Mapping[str, Any], *,
 
     Raises:
         MissingExtraError: the library of one is not installed.
+        ConfigError: one does not start, for lack of a login say.
     """
-    libraries = {name: _library(name) for name in names}
-    return [
-        _TensorBoard(out) if name == "tensorboard" else _Project(library, out, recipe, resumed)
-        for name, library in libraries.items()
-    ]
+    opened: list[Tracker] = []
+    for name, library in {name: _library(name) for name in names}.items():
+        try:
+            tensorboard = name == "tensorboard"
+            opened.append(_TensorBoard(out) if tensorboard else _Project(library, out, recipe, resumed))
+        except Exception as error:  # each library has its own kinds
+            for tracker in opened:
+                tracker.close()
+            raise ConfigError(f"train.trackers {name} does not start ({error})", "set it up, or leave it out") from None
+    return opened
 
 
 class _TensorBoard:
@@ -58,14 +66,17 @@ class _Project:
     """A run of the project "unmul" in wandb, or in trackio, which has the same interface."""
 
     def __init__(self, library: ModuleType, out: Path, recipe: Mapping[str, Any], resumed: bool) -> None:
+        self._library = library
         resume = "allow" if resumed else "never"
-        self._run = library.init(project="unmul", name=out.name, config=dict(recipe), resume=resume)
+        with redirect_stdout(sys.stderr):  # they greet the user there; stdout is for the result
+            self._run = library.init(project="unmul", name=out.name, config=dict(recipe), resume=resume)
 
     def record(self, step: int, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        with redirect_stdout(sys.stderr):
+            self._library.finish()  # the run's own method would leave trackio to finish it again at exit
 
 
 def _library(name: str) -> ModuleType:
