@@ -49,9 +49,14 @@ def test_a_line_holds_the_step_the_totals_and_the_figures(tmp_path):
 
 def test_trackers_receive_numbers_only_and_are_closed_whatever_happens(tmp_path):
     kept = Kept()
-    with pytest.raises(KeyboardInterrupt), open_log(tmp_path / "log.jsonl", trackers=[kept]) as log:
-        log.step(step(1))
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with open_log(tmp_path / "log.jsonl", trackers=[kept]) as log:
+            log.step(step(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     ((number, figures),) = kept.figures
     assert (number, figures["loss"], "mfu" in figures, "step" in figures) == (1, 4.0, False, False)
     assert kept.closed
