@@ -26,7 +26,7 @@ from unmul.errors import ConfigError
 from unmul.evaluate.windows import WindowEngine
 from unmul.files import atomic_folder
 from unmul.train.family import Family
-from unmul.train.packing import positions
+from unmul.train.packing import document_numbers, positions
 
 __all__ = ["LlamaLM", "compile_blocks", "llama_config"]
 
@@ -41,17 +41,32 @@ class LlamaLM(nn.Module):
         self.cross_entropy = _CrossEntropy()
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V] of ids [B, T]; documents that begin where the mask [B, T] is 2 do not see each other."""
-        # transformers tells packed documents apart by positions that start again.
-        positions_BT = None if mask_BT is None else positions(mask_BT)
-        return self.llama(ids_BT, position_ids=positions_BT, use_cache=False).logits
+        """Logits [B, T, V] of ids [B, T]; documents that begin where the mask [B, T] is 2 do not see each other.
+
+        The layers are called here because transformers' own loop looks at positions to find documents: the CPU waits
+        for the GPU, and in a CUDA graph every step gets a mask, which rules out SDPA's fastest kernel.
+        """
+        decoder = self.llama.model
+        x_BTD = decoder.embed_tokens(ids_BT)
+        time_1T = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
+        rotary = decoder.rotary_emb(x_BTD, position_ids=time_1T if mask_BT is None else positions(mask_BT))
+        seen_B1TT = None if mask_BT is None else _seen(mask_BT)
+        for layer in decoder.layers:
+            x_BTD = layer(x_BTD, attention_mask=seen_B1TT, position_embeddings=rotary)
+        return self.llama.lm_head(decoder.norm(x_BTD))
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted) from ids [B, T].
 
-        With a mask SDPA takes B T T truth values, which rules out its fastest kernel.
+        With a mask SDPA takes B T T truth values, and a slower kernel.
         """
         return self.cross_entropy(self(ids_BT, mask_BT), targets_BT)
+
+
+def _seen(mask_BT: Tensor) -> Tensor:
+    """Which tokens each token attends to [B, 1, T, T]: itself and those before it in its document."""
+    numbers_BT = document_numbers(mask_BT)
+    return (numbers_BT[:, None, :, None] == numbers_BT[:, None, None, :]).tril()
 
 
 class _CrossEntropy(nn.Module):
