@@ -235,7 +235,8 @@ def _value(field: str, value: Any, hint: Any) -> Any:
     if float in origins and isinstance(value, int) and not isinstance(value, bool) and int not in origins:
         return float(value)
     fits = isinstance(value, origins) and (not isinstance(value, bool) or bool in origins)
-    _require(field, value, fits, " or ".join(kind.__name__ for kind in origins if kind is not type(None)))
+    names = ("a list" if kind is tuple else kind.__name__ for kind in origins if kind is not type(None))
+    _require(field, value, fits, " or ".join(names))
     return value
 
 
