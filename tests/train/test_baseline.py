@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from tolerance import FLOAT32_SUMS, relative_l2
+from torch._dynamo.utils import counters
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from unmul.cli.app import main
@@ -93,13 +94,16 @@ def test_a_text_read_in_parts_continues(model):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # the compiler's own imports
-def test_compiled_layers_compute_the_same(model):
+def test_compiled_layers_share_one_graph_and_compute_the_same(model):
     ids = torch.tensor([[5, 9, 2, 60, 0, 3, 3]])
     before = loss(model, ids[:, :-1], ids[:, 1:])
     names = list(model.state_dict())
+    torch._dynamo.reset()
+    counters.clear()
     compile_blocks(model)
     assert loss(model, ids[:, :-1], ids[:, 1:]) == pytest.approx(before, rel=10 * FLOAT32_SUMS)
     assert list(model.state_dict()) == names
+    assert counters["stats"]["unique_graphs"] == 2  # one for both layers, one for the loss
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -38,6 +38,7 @@ def test_a_token_costs_six_flops_a_product_and_the_transformer_its_attention():
         ("NVIDIA H200", 989e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("Tesla T4", None),
     ],

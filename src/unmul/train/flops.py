@@ -18,7 +18,7 @@ from unmul.config import ModelConfig
 __all__ = ["Size", "peak_flops", "size"]
 
 # Dense bf16 FLOP/s as the makers state them; part of the device's name -> peak, first match wins.
-PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}
+PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12}
 
 
 class Size(NamedTuple):
