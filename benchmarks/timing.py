@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,11 @@ Timing = dict[str, float]
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
-    """Time of one call on the device."""
+    """Time of one call on the device; on the CPU where there is no GPU."""
+    if not torch.cuda.is_available():
+        began = time.perf_counter()
+        call()
+        return (time.perf_counter() - began) * 1e3
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     call()
@@ -46,7 +52,8 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, divide: int
     """Median, least and most milliseconds of each call, all of them run in turn in every round."""
     for call in calls.values():
         call()
-    torch.cuda.synchronize()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -60,9 +67,10 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int, divide: int
 def machine() -> dict[str, str]:
     """What was measured on, for the report."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    found = shutil.which(query[0])
+    driver = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() if found else "none"
     return {
-        "gpu": torch.cuda.get_device_name(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "driver": driver,
         "torch": torch.__version__,
         "triton": triton.__version__,

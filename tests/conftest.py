@@ -14,7 +14,7 @@ from unmul.checkpoint import pack
 
 # Before PyTorch is loaded: on matrices as small as here, threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The order of a sum decides the last bits of an activation, and at a tie those decide a code: on every CPU the same order.
+# The order of a sum decides the last bits of an activation, and at a tie those decide a code: one order for every CPU.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, so before any test module is

@@ -1,9 +1,20 @@
 """A whole training step, forward + backward + fused AdamW, of our model and of a Llama of the same shape, interleaved.
 
-    python benchmarks/train/step.py 1.3b [--tokens 16384] [--context 2048] [--variants a,b] [--profile] [--out FILE]
+    python benchmarks/train/step.py 370m 1.3b [--batches 8x2048,1x8192,1x32768] [--variants a,b] [--seconds 600]
+                                    [--profile] [--out FILE]
 
-Both have float32 weights and run in bf16 under autocast; the Llama is transformers', with scaled dot product attention
-and heads of 128. Variants: ours, ours-graph, llama, llama-compiled, llama-compiled-graph (the step in a CUDA graph).
+A batch is sequences x context. Both models have float32 weights and run in bf16 under autocast; the Llama is that of
+`unmul train` with model.type = "transformer". Variants: ours, ours-graph, llama, llama-compiled (each layer and the
+loss by torch.compile), llama-compiled-graph; "graph" is the step in a CUDA graph, which keeps its memory to the end.
+What would pass the time limit is left out and said; results are written after every batch. On a CPU (--device cpu,
+shape "tiny") it only shows that it works.
+
+All of the table in one call of ten minutes on an H200 (larger models with fewer graphs, for all are held at once):
+
+    LARGE="--variants ours-graph,llama,llama-compiled"; LONG=1x8192,1x32768
+    python benchmarks/train/step.py 370m --batches 8x2048,$LONG --seconds 180 --out OUT/step_370m.json
+    python benchmarks/train/step.py 1.3b $LARGE --batches 8x2048,$LONG --seconds 220 --out OUT/step_1.3b.json
+    python benchmarks/train/step.py 2.7b $LARGE --batches 4x2048,$LONG --seconds 180 --out OUT/step_2.7b.json
 """
 
 # B sequences, T context
@@ -12,24 +23,32 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from timing import interleaved, write_report
 
 from unmul.config import PRESETS, ModelConfig
 from unmul.model import MatMulFreeLM, initialise
+from unmul.train.baseline import LlamaLM, compile_blocks
+from unmul.train.family import LanguageModel
+from unmul.train.flops import peak_flops, size
 
-Loss = Callable[[torch.Tensor], torch.Tensor]
+Step = Callable[[], Any]
+Notes = dict[str, Any]
+SHAPES = PRESETS | {"tiny": ModelConfig(vocab_size=256, hidden_size=64, intermediate_size=96, num_hidden_layers=2)}
 VARIANTS = ("ours", "ours-graph", "llama", "llama-compiled", "llama-compiled-graph")
+KINDS = {"ours": "matmulfree", "llama": "transformer"}
 CLASSES = {  # part of a kernel's name -> class, first match wins
     "_tma_kernel": "product, int8",
     "_pointer_kernel": "product, int8",
@@ -43,36 +62,59 @@ CLASSES = {  # part of a kernel's name -> class, first match wins
 }  # fmt: skip
 
 
-def our_loss(config: ModelConfig) -> tuple[torch.nn.Module, Loss]:
-    model = MatMulFreeLM(config).cuda()
-    initialise(model)
-    return model, lambda ids_BT: model.loss(ids_BT[:, :-1], ids_BT[:, 1:])
+class OutOfTime(BaseException):
+    """Not an Exception: the compiler turns those into its own."""
 
 
-def llama_loss(config: ModelConfig) -> tuple[torch.nn.Module, Loss]:
-    shape = LlamaConfig(
-        vocab_size=config.vocab_size, hidden_size=config.hidden_size, intermediate_size=config.ffn_size,
-        num_hidden_layers=config.num_hidden_layers, num_attention_heads=config.hidden_size // 128,
-        max_position_embeddings=65536, use_cache=False, attn_implementation="sdpa",
-    )  # fmt: skip
-    with torch.device("cuda"):
-        model = LlamaForCausalLM(shape)
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime inside after so many seconds, at once when there are none."""
+    if seconds <= 0:
+        raise OutOfTime
 
-    def loss(ids_BT: torch.Tensor) -> torch.Tensor:
-        logits_BTV = model(ids_BT[:, :-1]).logits
-        return torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT[:, 1:].flatten())
+    def stop(number: int, frame: object) -> None:
+        raise OutOfTime
 
-    return model, loss
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def make_step(model: torch.nn.Module, loss: Loss, ids_BT: torch.Tensor) -> Callable[[], torch.Tensor]:
+class Subject(NamedTuple):
+    """A model and its optimizer, shared by all variants of its kind."""
+
+    model: LanguageModel
+    optimizer: torch.optim.Optimizer
+
+    def static_bytes(self) -> int:
+        moments = (value for state in self.optimizer.state.values() for value in state.values())
+        return sum(tensor.nbytes for tensor in (*self.model.parameters(), *moments))
+
+
+def make_subject(kind: str, shape: ModelConfig, device: torch.device) -> Subject:
+    with device:
+        model = MatMulFreeLM(shape) if kind == "matmulfree" else LlamaLM(shape)
+    if isinstance(model, LlamaLM):
+        compile_blocks(model)  # at the first call whose stance allows it
+    else:
+        initialise(model)
+    cuda = device.type == "cuda"
+    return Subject(model, torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True, capturable=cuda))
+
+
+def make_step(subject: Subject, ids_BT: torch.Tensor, *, compiled: bool) -> Step:
     """One training step on the same batch; returns the loss on the device."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True, capturable=True)
+    model, optimizer = subject
 
     def step() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16):
-            value = loss(ids_BT)
+        stance = "default" if compiled else "force_eager"
+        with torch.compiler.set_stance(stance), torch.autocast(ids_BT.device.type, torch.bfloat16):
+            value = model.loss(ids_BT[:, :-1], ids_BT[:, 1:])
         value.backward()
         optimizer.step()
         return value.detach()
@@ -80,52 +122,49 @@ def make_step(model: torch.nn.Module, loss: Loss, ids_BT: torch.Tensor) -> Calla
     return step
 
 
-def capture(step: Callable[[], torch.Tensor]) -> Callable[[], None]:
+def capture(step: Step) -> Step:
     """The step as a CUDA graph; warm it up before."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         step()
     torch.cuda.current_stream().wait_stream(stream)
-    gc.collect()
-    torch.cuda.empty_cache()
+    release()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
     return graph.replay
 
 
-def build(names: list[str], config: ModelConfig, ids_BT: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Steps ready to run, and for each variant first-step seconds and peak memory or the reason why it failed."""
-    steps: dict[str, Any] = {}
-    notes: dict[str, Any] = defaultdict(dict)
-    for family, make in (("ours", our_loss), ("llama", llama_loss)):
-        if not any(name.startswith(family) for name in names):
-            continue
-        model, loss = make(config)
-        compiled = torch.compile(loss)
-        for name in [name for name in names if name.startswith(family)]:
-            try:
-                model.zero_grad(set_to_none=True)
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-                others = torch.cuda.memory_allocated() - sum(p.nbytes for p in model.parameters())
-                began = time.perf_counter()
-                step = make_step(model, compiled if "compiled" in name else loss, ids_BT)
-                first = float(step())
-                notes[name] |= {"first_step_s": time.perf_counter() - began, "first_loss": first}
-                steps[name] = capture(step) if name.endswith("graph") else step
-                steps[name]()
-                torch.cuda.synchronize()
-                notes[name]["peak_GiB"] = (torch.cuda.max_memory_allocated() - others) / 2**30
-            except Exception as problem:  # one variant that cannot run must not take the others with it
-                notes[name]["failed"] = f"{type(problem).__name__}: {str(problem)[:300]}"
-                steps.pop(name, None)
-            print(name, dict(notes[name]), flush=True)
-    return steps, notes
+def release() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
-def profile(step: Callable[[], Any]) -> dict[str, dict[str, float]]:
+def prepare(name: str, subject: Subject, ids_BT: torch.Tensor, notes: Notes) -> Step:
+    """The variant, warm; notes receive seconds and loss of its first step, and its peak memory without the others'."""
+    cuda = ids_BT.is_cuda
+    if name.endswith("graph") and not cuda:
+        raise RuntimeError("graphs need CUDA")
+    subject.optimizer.zero_grad(set_to_none=True)
+    release()
+    others = 0
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        others = torch.cuda.memory_allocated() - subject.static_bytes()
+    began = time.perf_counter()
+    step = make_step(subject, ids_BT, compiled="compiled" in name)
+    notes["first_loss"] = float(step())
+    notes["first_step_s"] = time.perf_counter() - began
+    step = capture(step) if name.endswith("graph") else step
+    step()
+    if cuda:
+        torch.cuda.synchronize()
+        notes["peak_GiB"] = (torch.cuda.max_memory_allocated() - others) / 2**30
+    return step
+
+
+def profile(step: Step) -> dict[str, dict[str, float]]:
     """Milliseconds and launches of one step by class of kernel."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
         step()
@@ -140,33 +179,111 @@ def profile(step: Callable[[], Any]) -> dict[str, dict[str, float]]:
     return dict(sorted(classes.items(), key=lambda item: -item[1]["ms"]))
 
 
+class Bench:
+    """Everything about one shape; `left` says how many seconds there still are."""
+
+    def __init__(self, shape: ModelConfig, options: argparse.Namespace, left: Callable[[], float]) -> None:
+        self.shape, self.options, self.left = shape, options, left
+        self.device = torch.device(options.device)
+        self.subjects: dict[str, Subject] = {}
+
+    def batch(self, sequences: int, context: int) -> dict[str, Notes]:
+        """Notes of every variant on one batch: figures, or why there are none."""
+        ids_BT = torch.randint(0, self.shape.vocab_size, (sequences, context + 1), device=self.device)
+        notes: dict[str, Notes] = {name: {} for name in self.options.variants.split(",")}
+        steps: dict[str, Step] = {}
+        for name in notes:
+            step = self._attempt([notes[name]], self._prepare, name, ids_BT, notes[name])
+            if step is not None:
+                steps[name] = step
+            print(f"  {name}: {notes[name]}", flush=True)
+        self._attempt([notes[name] for name in steps], self._time, steps, notes, sequences, context)
+        return notes
+
+    def _prepare(self, name: str, ids_BT: torch.Tensor, notes: Notes) -> Step:
+        kind = KINDS[name.partition("-")[0]]
+        if kind not in self.subjects:
+            self.subjects[kind] = make_subject(kind, self.shape, self.device)
+        return prepare(name, self.subjects[kind], ids_BT, notes)
+
+    def _time(self, steps: Mapping[str, Step], notes: dict[str, Notes], sequences: int, context: int) -> None:
+        peak = peak_flops(self.device)
+        for name, timing in interleaved(steps, self.options.rounds).items():
+            rate = sequences * context / timing["median_ms"] * 1e3
+            flops = size(KINDS[name.partition("-")[0]], self.shape, context).flops_per_token
+            notes[name] |= {**timing, "tokens_per_s": rate, "mfu": rate * flops / peak if peak else None}
+        if self.options.profile:
+            for name, step in steps.items():
+                notes[name]["profile"] = profile(step)
+
+    def _attempt(self, notes: list[Notes], part: Callable[..., Any], *inputs: Any) -> Any:
+        """The part's result; one that cannot run, or not in time, must not take the others with it, and says so."""
+        try:
+            with limited(min(self.left(), self.options.part_seconds)):
+                return part(*inputs)
+        except OutOfTime:
+            for note in notes:
+                note["skipped"] = "no time left"
+        except Exception as problem:
+            for note in notes:
+                note["failed"] = f"{type(problem).__name__}: {str(problem)[:300]}"
+
+
+def show(title: str, notes: dict[str, Notes]) -> None:
+    """The figures of a batch as lines, with how they compare."""
+    for name, note in notes.items():
+        if "median_ms" not in note:
+            print(f"{title} {name:20s} {note.get('skipped') or note.get('failed')}")
+            continue
+        spread = f"[{note['min_ms']:.1f}-{note['max_ms']:.1f}]"
+        share = f"  MFU {note['mfu']:.1%}" if note["mfu"] else ""
+        memory = f"  {note['peak_GiB']:.1f} GiB" if "peak_GiB" in note else ""
+        rate = f"{note['tokens_per_s']:9,.0f} tokens/s"
+        print(f"{title} {name:20s} {note['median_ms']:8.1f} ms {spread} {rate}{share}{memory}")
+        for kind, row in note.get("profile", {}).items():
+            print(f"    {kind:30s} {row['ms']:8.2f} ms {row['launches']:6.0f}")
+    ours, llama = (best_rate(notes, side) for side in KINDS)
+    if ours and llama:
+        print(f"{title} best of ours / best Llama: {ours / llama:.2f}", flush=True)
+
+
+def best_rate(notes: dict[str, Notes], side: str) -> float:
+    return max((note.get("tokens_per_s", 0.0) for name, note in notes.items() if name.startswith(side)), default=0.0)
+
+
+def parse_batch(text: str) -> tuple[int, int]:
+    sequences, _, context = text.partition("x")
+    return int(sequences), int(context)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", choices=sorted(PRESETS))
-    parser.add_argument("--tokens", type=int, default=16384)
-    parser.add_argument("--context", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", choices=sorted(SHAPES))
+    parser.add_argument("--batches", default="8x2048", help="sequences x context, with commas between")
     parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=600.0, help="for everything")
+    parser.add_argument("--part-seconds", type=float, default=120.0, help="for preparing or timing one part")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.manual_seed(0)
-    config = PRESETS[options.model]
-    shape = (options.tokens // options.context, options.context + 1)
-    steps, notes = build(options.variants.split(","), config, torch.randint(0, config.vocab_size, shape, device="cuda"))
-    for name, timing in interleaved(steps, options.rounds).items():
-        rate = options.tokens / timing["median_ms"] * 1e3
-        notes[name] |= {**timing, "tokens_per_s": rate}
-        spread = f"[{timing['min_ms']:.1f}-{timing['max_ms']:.1f}]"
-        print(f"{options.model} {name:22s} {timing['median_ms']:8.1f} ms {spread} {rate:9.0f} tok/s", flush=True)
-    if options.profile:
-        for name in steps:
-            notes[name]["profile"] = profile(steps[name])
-            for kind, row in notes[name]["profile"].items():
-                print(f"  {name:16s} {kind:30s} {row['ms']:8.2f} ms {row['launches']:6.0f}")
-    if options.out:
-        setting = {key: getattr(options, key) for key in ("model", "tokens", "context", "rounds")}
-        write_report(options.out, {**setting, "variants": notes})
+    deadline = time.monotonic() + options.seconds
+    batches = [parse_batch(text) for text in options.batches.split(",")]
+    setting = {key: getattr(options, key) for key in ("models", "batches", "rounds", "device")}
+    results: dict[str, dict[str, dict[str, Notes]]] = {}
+    for model in options.models:
+        torch.manual_seed(0)
+        shape = replace(SHAPES[model], max_position_embeddings=max(context for _, context in batches))
+        bench = Bench(shape, options, lambda: deadline - time.monotonic())
+        results[model] = {}
+        for sequences, context in batches:
+            results[model][f"{sequences}x{context}"] = bench.batch(sequences, context)
+            show(f"{model} {sequences}x{context}", results[model][f"{sequences}x{context}"])
+            if options.out:
+                write_report(options.out, {**setting, "results": results})
+        del bench
+        release()
 
 
 if __name__ == "__main__":

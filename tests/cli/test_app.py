@@ -19,6 +19,7 @@ from unmul.cli.app import VERBS, app, main
 SURFACE = {
     "run": "MODEL --prompt -p --new -n --temp --top-p --top-k --seed --threads -t --device --json",
     "train": "RECIPE --set --out --resume --json",
+    "plot": "RUN --x --out --json",
     "eval": "MODEL --text --limit --device --json",
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",

@@ -27,6 +27,7 @@ __all__ = ["VERBS", "app", "main"]
 VERBS = {
     "run": "Write text with a packed model: the embedded one, or MODEL.",
     "train": "Train a model from a recipe and text files.",
+    "plot": "Draw the loss curves of training runs.",
     "eval": "Measure how well a model predicts a text.",
     "pack": "Pack a trained folder at 1.6 bits a ternary weight.",
     "serve": "Serve a model: OpenAI's routes, and a page.",

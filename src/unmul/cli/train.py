@@ -33,7 +33,8 @@ def train(
         raise MissingExtraError("torch", "train") from None
     from unmul.train import load_recipe, run
 
-    result = run(load_recipe(recipe, set or ()), out=out, resume=resume, lines=json)
+    loaded = load_recipe(recipe, set or ())
+    result = run(loaded, out=out, resume=resume, lines=json)
     if json:
         emit(_document(result))
     if result.signal:
@@ -41,7 +42,7 @@ def train(
         note(f"  {_resume_command(recipe, set or [], out)}")
         raise SystemExit(128 + result.signal)
     if not json:
-        print(_ending(result))
+        print(_ending(result, packs=loaded.kind == "matmulfree"))
 
 
 def _document(result: Result) -> dict[str, object]:
@@ -55,15 +56,16 @@ def _document(result: Result) -> dict[str, object]:
     }
 
 
-def _ending(result: Result) -> str:
+def _ending(result: Result, *, packs: bool) -> str:
     measured = f", validation {result.bits_per_byte:.4f} bits per byte" if result.bits_per_byte is not None else ""
     folder = shlex.quote(str(result.checkpoint))
     packed = shlex.quote(str(result.checkpoint.parent / "packed"))
-    return (
-        f"{result.steps} steps, {result.tokens:,} tokens{measured}\n"
-        f"next:  unmul eval {folder} --text FILE\n"
-        f"       unmul pack {folder} {packed} && unmul run {packed}"
-    )
+    lines = [
+        f"{result.steps} steps, {result.tokens:,} tokens{measured}",
+        f"next:  unmul eval {folder} --text FILE",
+        f"       unmul pack {folder} {packed} && unmul run {packed}",
+    ]
+    return "\n".join(lines if packs else lines[:2])
 
 
 def _resume_command(recipe: Path, overrides: list[str], out: Path | None) -> str:

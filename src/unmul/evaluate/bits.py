@@ -12,15 +12,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from unmul.engine.base import Engine, FloatArray
+from unmul.config import ModelConfig
+from unmul.engine.base import FloatArray
 
-__all__ = ["Bits", "Document", "measure", "surprise"]
+__all__ = ["Bits", "Document", "Predictor", "measure", "surprise"]
 
 CHUNK = 512  # tokens a forward call: bounds the logits in memory, changes no result
+
+State = TypeVar("State")
+
+
+class Predictor(Protocol[State]):
+    """The part of engine.base.Engine that measuring needs, with a context of any kind."""
+
+    config: ModelConfig
+
+    def new_state(self) -> State:
+        """The context before the first token."""
+        ...
+
+    def forward(self, ids: Sequence[int], state: State, *, every: bool = False) -> FloatArray:
+        """Read tokens into the context; the logits [T, V] after every one, or [V] after the last."""
+        ...
 
 
 class Document(NamedTuple):
@@ -52,11 +69,11 @@ class Bits:
         return float(2 ** (self.bits / self.tokens)) if self.tokens else math.nan
 
 
-def measure(engine: Engine, documents: Iterable[Document], end: int) -> Iterator[Bits]:
+def measure(engine: Predictor[State], documents: Iterable[Document], end: int) -> Iterator[Bits]:
     """Score documents one by one; yields the running sum after each, so that callers can show progress.
 
     Args:
-        engine: any backend.
+        engine: any backend, or another Predictor.
         end: id of the end token, the context of every first token.
     """
     total = Bits()
@@ -65,7 +82,7 @@ def measure(engine: Engine, documents: Iterable[Document], end: int) -> Iterator
         yield total
 
 
-def _measure_document(engine: Engine, document: Document, end: int) -> Bits:
+def _measure_document(engine: Predictor[State], document: Document, end: int) -> Bits:
     state = engine.new_state()
     bits = 0.0
     context = [end, *document.ids[:-1]]

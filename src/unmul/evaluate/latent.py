@@ -14,7 +14,7 @@ from unmul.engine.base import FloatArray
 from unmul.errors import UsageError
 from unmul.model import MatMulFreeLM, load_model
 
-__all__ = ["TorchEngine", "open_latent"]
+__all__ = ["TorchEngine", "open_latent", "require_device"]
 
 
 class TorchEngine:
@@ -49,8 +49,13 @@ class TorchEngine:
 
 def open_latent(folder: Path, device: str) -> TorchEngine:
     """Load a folder in float32 onto a device of PyTorch."""
+    require_device(device)
+    return TorchEngine(load_model(folder).to(device))
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that PyTorch cannot use here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a build of PyTorch without CUDA
         raise UsageError(f"device {device!r} cannot be used ({str(error).splitlines()[0]})", "choose cpu") from None
-    return TorchEngine(load_model(folder).to(device))

@@ -1,11 +1,12 @@
-"""What a run says: log.jsonl with one object a step, and a progress bar on a terminal or plain lines elsewhere."""
+"""What a run says: log.jsonl with one object a step, trackers, and a bar on a terminal or plain lines elsewhere."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,10 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unmul.files import write_text
+from unmul.train.loop import Step
+from unmul.train.meter import Meter
+from unmul.train.trackers import Tracker
 
 __all__ = ["Log"]
 
 SECONDS_BETWEEN_LINES = 10.0
+SHOWN_STEPS = 20  # the speed that is shown is their mean
 
 
 class Log:
@@ -26,13 +31,17 @@ class Log:
     Args:
         path: the JSONL file.
         steps: of the whole run.
-        tokens_per_step: to count tokens.
+        meter: what a step costs.
+        trackers: receive every figure too, and are closed with the log.
         lines: plain lines instead of a bar, whatever stderr is.
     """
 
-    def __init__(self, path: Path, *, done: int, steps: int, tokens_per_step: int, lines: bool = False) -> None:
-        self._done, self._steps, self._tokens_per_step = done, steps, tokens_per_step
+    def __init__(
+        self, path: Path, *, done: int, steps: int, meter: Meter, trackers: Sequence[Tracker] = (), lines: bool = False
+    ) -> None:
+        self._done, self._steps, self._meter, self._trackers = done, steps, meter, trackers
         self._start, self._spoken = time.monotonic(), 0.0
+        self._recent: deque[float] = deque(maxlen=SHOWN_STEPS)
         self._seconds_before = _cut(path, done)
         self._file = path.open("a", encoding="utf-8")
         self._bar = None if lines or not sys.stderr.isatty() else _bar()
@@ -49,12 +58,16 @@ class Log:
         if self._bar:
             self._bar.stop()
         self._file.close()
+        for tracker in self._trackers:
+            tracker.close()
 
-    def step(self, done: int, figures: Mapping[str, float]) -> None:
-        """Record one step; `loss` among the figures is shown."""
-        seconds = time.monotonic() - self._start
-        self.record(done, {**figures, "tokens_per_s": self.tokens_per_s(done)})
-        shown = f"loss {figures['loss']:.3f}  {self.tokens_per_s(done):,.0f} tokens/s"
+    def step(self, step: Step) -> None:
+        """Record a step, and show it."""
+        seconds, done = time.monotonic() - self._start, step.done
+        figures = {"loss": step.loss, "norm": step.norm, "rate": step.rate, **self._meter.figures(step.seconds)}
+        self.record(done, figures)
+        self._recent.append(step.seconds)
+        shown = f"loss {step.loss:.3f}  {self._meter.shown(sum(self._recent) / len(self._recent))}"
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, figures=shown)
         elif seconds - self._spoken >= SECONDS_BETWEEN_LINES or done == self._steps:
@@ -62,12 +75,14 @@ class Log:
             left = seconds / (done - self._done) * (self._steps - done)
             self.say(f"step {done}/{self._steps}  {shown}  {left:.0f} s left")
 
-    def record(self, done: int, figures: Mapping[str, float]) -> None:
-        """Append one object to the file: step, tokens seen, seconds of training over all resumptions, figures."""
+    def record(self, done: int, figures: Mapping[str, float | None]) -> None:
+        """Append one object to the file: step, tokens and FLOPs so far, seconds over all resumptions, figures."""
         seconds = self._seconds_before + time.monotonic() - self._start
-        line = {"step": done, "tokens": done * self._tokens_per_step, "seconds": round(seconds, 3), **figures}
+        line = {"step": done, **self._meter.totals(done), "seconds": round(seconds, 3), **figures}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+        for tracker in self._trackers:
+            tracker.record(done, {name: value for name, value in line.items() if name != "step" and value is not None})
 
     def say(self, line: str) -> None:
         """A line for the reader, above the bar where there is one."""
@@ -78,7 +93,7 @@ class Log:
 
     def tokens_per_s(self, done: int) -> float:
         """Mean speed since this process began training, validation included."""
-        return (done - self._done) * self._tokens_per_step / max(time.monotonic() - self._start, 1e-9)
+        return (done - self._done) * self._meter.tokens_per_step / max(time.monotonic() - self._start, 1e-9)
 
 
 def _bar() -> Progress:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,39 +13,43 @@ import torch
 
 from unmul.data import Batch, Batches
 from unmul.errors import TrainingError
-from unmul.model import MatMulFreeLM
+from unmul.train.family import LanguageModel
 from unmul.train.recipe import TrainPart
 from unmul.train.schedule import rate
 
 __all__ = ["Step", "loss_of", "make_optimizer", "steps"]
 
+PROJECTIONS = ("_proj.weight", "lm_head.weight")  # in both kinds of model
+
 
 class Step(NamedTuple):
-    """A finished step: how many are done, mean loss in nats a token, norm of the gradient before clipping, rate."""
+    """A finished step: how many are done, mean loss in nats a token, gradient norm before clipping, rate, duration."""
 
     done: int
     loss: float
     norm: float
     rate: float
+    seconds: float
 
 
-def make_optimizer(model: MatMulFreeLM, train: TrainPart) -> torch.optim.Optimizer:
+def make_optimizer(model: LanguageModel, train: TrainPart) -> torch.optim.Optimizer:
     """AdamW that decays the projections only: gains, bounds and embeddings are not what rounding works on."""
     named = dict(model.named_parameters())
-    decayed = [named[name] for name in model.config.ternary_names]
-    others = [parameter for name, parameter in named.items() if name not in set(model.config.ternary_names)]
+    decayed = [parameter for name, parameter in named.items() if name.endswith(PROJECTIONS)]
+    others = [parameter for name, parameter in named.items() if not name.endswith(PROJECTIONS)]
     groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), fused=True)
 
 
 def steps(
-    model: MatMulFreeLM, optimizer: torch.optim.Optimizer, batches: Batches, train: TrainPart, done: int
+    model: LanguageModel, optimizer: torch.optim.Optimizer, batches: Batches, train: TrainPart, done: int
 ) -> Iterator[Step]:
     """Train from the state after `done` steps to the end; yields after every update.
 
     The weights are untouched when a loss or a gradient is not finite: TrainingError then says which batches did it.
     """
     for step in range(done, train.steps):
+        began = time.perf_counter()
         micro = range(step * train.accumulate, (step + 1) * train.accumulate)
         loss = _accumulate_gradients(model, (batches[index] for index in micro), train)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip))
@@ -53,11 +58,11 @@ def steps(
             group["lr"] = rate(step, train)
         optimizer.step()
         optimizer.zero_grad()
-        yield Step(step + 1, loss, norm, rate(step, train))
+        yield Step(step + 1, loss, norm, rate(step, train), time.perf_counter() - began)
 
 
-def _accumulate_gradients(model: MatMulFreeLM, batches: Iterable[Batch], train: TrainPart) -> float:
-    device = model.lm_head.weight.device
+def _accumulate_gradients(model: LanguageModel, batches: Iterable[Batch], train: TrainPart) -> float:
+    device = next(model.parameters()).device
     total = 0.0
     for batch in batches:
         there = Batch(*(None if part is None else torch.as_tensor(part, device=device) for part in batch))
@@ -67,7 +72,7 @@ def _accumulate_gradients(model: MatMulFreeLM, batches: Iterable[Batch], train: 
     return total
 
 
-def loss_of(model: MatMulFreeLM, batch: Batch, train: TrainPart) -> torch.Tensor:
+def loss_of(model: LanguageModel, batch: Batch, train: TrainPart) -> torch.Tensor:
     """Mean cross-entropy in nats of the B x T predictions of a batch of tensors."""
     tokens_BT, mask_BT = batch
     with torch.autocast(tokens_BT.device.type, torch.bfloat16, enabled=train.dtype == "bf16"):

@@ -9,19 +9,22 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_type_hints
 
 from unmul.config import ModelConfig
 from unmul.data import Dataset, Files, Source
 from unmul.errors import ConfigError, DataError
 
-__all__ = ["DataPart", "Recipe", "TrainPart", "load_recipe"]
+__all__ = ["TYPES", "DataPart", "Recipe", "TrainPart", "load_recipe"]
 
 # What the tokenizer and the batches decide: not for the recipe's [model].
 DERIVED = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings"}
 DTYPES = ("bf16", "fp32")
+TYPES = ("matmulfree", "transformer")
+TRACKERS = ("tensorboard", "trackio", "wandb")
 RIVALS = {"text": "dataset", "dataset": "text"}  # --set of one takes the place of the other
-NAMES = {tuple: "files", Dataset: "a name or a table"}  # of types, in errors
+NAMES = {Dataset: "a name or a table", tuple[Path, ...]: "files", tuple[str, ...]: "a list"}  # of types, in errors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +93,8 @@ class TrainPart:
         clip: largest norm of the gradient.
         document_mask: every document starts from an empty state, also within a window.
         keep: how many checkpoints to keep.
+        ema: decay a step of an average of the weights, which is measured and saved beside them; 0 keeps none.
+        trackers: services that receive what the log receives.
     """
 
     steps: int
@@ -110,6 +115,8 @@ class TrainPart:
     validate_every: int = 200
     checkpoint_every: int = 200
     keep: int = 2
+    ema: float = 0.0
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "context", "validate_every", "checkpoint_every", "keep"):
@@ -118,10 +125,12 @@ class TrainPart:
             _require(f"train.{name}", getattr(self, name), 0 < getattr(self, name) < math.inf, "a number above 0")
         for name in ("warmup", "floor", "second_stage"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "ema"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
         _require("train.weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or a number above")
         _require("train.seed", self.seed, self.seed >= 0, "a whole number of at least 0")
+        for name in self.trackers:
+            _require("train.trackers", name, name in TRACKERS, " or ".join(TRACKERS))
         _require("train.dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
 
     @property
@@ -132,9 +141,15 @@ class TrainPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Everything that decides a run. The shape's vocabulary and token ids come from the tokenizer."""
+    """Everything that decides a run. The shape's vocabulary and token ids come from the tokenizer.
+
+    Args:
+        kind: "matmulfree", or "transformer" for a Llama of the same shape; model.type in the file.
+        model: the fields of the shape.
+    """
 
     name: str
+    kind: str
     model: Mapping[str, Any]
     data: DataPart
     train: TrainPart
@@ -151,7 +166,14 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for checkpoints; texts by their file names, for a checkpoint is given away."""
-        return _plain({"name": self.name, "model": dict(self.model), "data": asdict(self.data)} | _train(self.train))
+        return _plain(
+            {
+                "name": self.name,
+                "model": {"type": self.kind, **self.model},
+                "data": asdict(self.data),
+                "train": asdict(self.train),
+            }
+        )
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -170,13 +192,12 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
         if section == "data" and key in RIVALS:
             parts[section].pop(RIVALS[key], None)
         parts[section][key] = _resolved(section, {key: value}, Path())[key]
+    kind = parts["model"].pop("type", TYPES[0])
+    _require("model.type", kind, kind in TYPES, " or ".join(TYPES))
     model = _typed(ModelConfig, "model", parts["model"], exclude=DERIVED)
     data = DataPart(**_typed(DataPart, "data", _with_datasets(parts["data"])))
-    return Recipe(name=path.stem, model=model, data=data, train=TrainPart(**_typed(TrainPart, "train", parts["train"])))
-
-
-def _train(train: TrainPart) -> dict[str, Any]:
-    return {"train": asdict(train)}
+    train = TrainPart(**_typed(TrainPart, "train", parts["train"]))
+    return Recipe(name=path.stem, kind=kind, model=model, data=data, train=train)
 
 
 def _plain(value: Any) -> Any:
@@ -257,12 +278,14 @@ def _typed(kind: type, section: str, table: Mapping[str, Any], exclude: Iterable
 
 
 def _value(field: str, value: Any, hint: Any) -> Any:
-    kinds = getattr(hint, "__args__", ()) if not isinstance(hint, type) else (hint,)
-    origins = tuple(getattr(kind, "__origin__", kind) for kind in (kinds if hint != tuple[Path, ...] else (tuple,)))
+    kinds = hint.__args__ if isinstance(hint, UnionType) else (hint,)
+    origins = tuple(getattr(kind, "__origin__", kind) for kind in kinds)
+    if isinstance(value, list) and tuple in origins:
+        value = tuple(value)
     if float in origins and isinstance(value, int) and not isinstance(value, bool) and int not in origins:
         return float(value)
     fits = isinstance(value, origins) and (not isinstance(value, bool) or bool in origins)
-    expected = (NAMES.get(kind, kind.__name__) for kind in origins if kind is not type(None))
+    expected = (NAMES.get(kind) or kind.__name__ for kind in kinds if kind is not type(None))
     _require(field, value, fits, " or ".join(expected))
     return value
 

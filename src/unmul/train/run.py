@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unmul.data import Batches, Shards, open_shards
 from unmul.errors import UsageError
-from unmul.model import MatMulFreeLM, initialise
 from unmul.train import state
+from unmul.train.ema import Average
+from unmul.train.family import LanguageModel, family
+from unmul.train.flops import size
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizer, steps
-from unmul.train.recipe import Recipe
+from unmul.train.meter import Meter
+from unmul.train.recipe import TYPES, Recipe
+from unmul.train.trackers import open_trackers
 from unmul.train.validate import validate
 
 __all__ = ["Result", "Trainer", "run"]
@@ -59,6 +61,7 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
         raise UsageError(f"{out} holds a run already ({found.name})", "continue it with --resume, or use another --out")
     source = recipe.data.source
     out.mkdir(parents=True, exist_ok=True)
+    trackers = open_trackers(recipe.train.trackers, out, recipe.to_dict(), resumed=found is not None)
     shards, made = open_shards(recipe.data.shards or out / "shards", source, lines=lines)
     trainer = Trainer(recipe, out, shards)
     if found:
@@ -67,7 +70,8 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
         out / "log.jsonl",
         done=trainer.done,
         steps=recipe.train.steps,
-        tokens_per_step=recipe.train.tokens_per_step,
+        meter=trainer.meter(),
+        trackers=trackers,
         lines=lines,
     )
     with log, _signals() as received:
@@ -86,21 +90,26 @@ class Trainer:
         self.batches = Batches(
             shards.read(shards.train), batch=train.batch, context=train.context, seed=train.seed, end=end
         )
-        self.model = MatMulFreeLM(config)
-        initialise(self.model, torch.Generator().manual_seed(train.seed))
+        self.family = family(recipe.kind)
+        self.model: LanguageModel = self.family.build(config, train.seed)
+        self.average = Average(self.model, train.ema) if train.ema else None
         self.optimizer = make_optimizer(self.model, train)
         self.bits_per_byte: float | None = None
 
     def restore(self, checkpoint: Path) -> None:
         """Continue from a checkpoint of this run."""
-        self.done = state.restore(checkpoint, self.optimizer, self.model, self.card())["steps"]
+        self.done = state.restore(checkpoint, self.family, self.optimizer, self.model, self.card())["steps"]
+        if self.average:
+            self.average.restore(self.family.weights(checkpoint / state.AVERAGE))
 
     def train(self, log: Log, received: list[signal.Signals]) -> Result:
         """Step until the end or a signal; both leave a checkpoint."""
         train, saved, last = self.recipe.train, None, None
         for last in steps(self.model, self.optimizer, self.batches, train, self.done):
             self.done = last.done
-            log.step(last.done, {"loss": last.loss, "norm": last.norm, "rate": last.rate})
+            if self.average:
+                self.average.update(self.model)
+            log.step(last)
             final = last.done == train.steps
             if final or (last.done % train.validate_every == 0 and not received):
                 self.validate(log)
@@ -112,13 +121,27 @@ class Trainer:
 
     def validate(self, log: Log) -> None:
         """Measure, record and show bits per byte on the validation documents."""
-        self.bits_per_byte = validate(self.model, self.shards).bits_per_byte
-        log.record(self.done, {"validation_bits_per_byte": self.bits_per_byte})
-        log.say(f"step {self.done}/{self.recipe.train.steps}  validation {self.bits_per_byte:.4f} bits per byte")
+        figures = {"validation_bits_per_byte": self._bits_per_byte(self.model)}
+        if self.average:
+            figures["validation_bits_per_byte_ema"] = self._bits_per_byte(self.average.model)
+        self.bits_per_byte = figures["validation_bits_per_byte"]
+        log.record(self.done, figures)
+        shown = " bits per byte, averaged weights ".join(f"{value:.4f}" for value in figures.values())
+        log.say(f"step {self.done}/{self.recipe.train.steps}  validation {shown} bits per byte")
+
+    def _bits_per_byte(self, model: LanguageModel) -> float:
+        return validate(self.family.engine(model), self.shards).bits_per_byte
 
     def save(self) -> Path:
         """Write a checkpoint of this moment."""
-        return state.save(self.out, self.model, self.optimizer, self.shards, self.card())
+        average = self.average.model if self.average else None
+        return state.save(self.out, self.family, self.model, average, self.optimizer, self.shards, self.card())
+
+    def meter(self) -> Meter:
+        """What a step costs."""
+        train, device = self.recipe.train, next(self.model.parameters()).device
+        flops = size(self.recipe.kind, self.model.config, train.context).flops_per_token
+        return Meter(tokens_per_step=train.tokens_per_step, flops_per_token=flops, device=device, dtype=train.dtype)
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint says about its making."""
@@ -131,12 +154,16 @@ class Trainer:
         }
 
     def summary(self, made: bool) -> str:
-        """One line about what is going to happen."""
+        """One line about what is going to happen, and one for each kind of model of this shape."""
         train, tokens = self.recipe.train, sum(self.shards.train.tokens)
+        sizes = {kind: size(kind, self.model.config, train.context) for kind in TYPES}
         return (
-            f"{self.recipe.name}: {self.model.config.parameters:,} parameters, {tokens:,} tokens of text"
+            f"{self.recipe.name}: {self.recipe.kind}, {tokens:,} tokens of text"
             f" ({'made' if made else 'found'} in {self.shards.folder}),"
             f" {train.steps * train.tokens_per_step / tokens:.2f} epochs, {train.dtype}, from step {self.done}"
+        ) + "".join(
+            f"\n  {kind:11}  {size.parameters:,} parameters, {size.inner:,} without embeddings and head"
+            for kind, size in sizes.items()
         )
 
     def _result(self, last: Step | None, saved: Path | None, log: Log, received: list[signal.Signals]) -> Result:

@@ -10,41 +10,54 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from unmul.checkpoint.tensorfile import Array
 from unmul.data import Shards
 from unmul.data.tokenizer import save_tokenizer
 from unmul.errors import CheckpointError, ConfigError
 from unmul.files import write_text
-from unmul.model import MatMulFreeLM, load_model, save_model
+from unmul.train.family import Family, LanguageModel
 
-__all__ = ["latest", "restore", "save"]
+__all__ = ["AVERAGE", "latest", "restore", "save"]
 
+AVERAGE = "ema"  # a model folder like the checkpoint, with the averaged weights
 OPTIMIZER = "optimizer.pt"
 CARD = "training.json"  # how the model came to be, for people and for `unmul info`
 
 # What may change between a run and its continuation without making it another run.
-FREE = {"train.validate_every", "train.checkpoint_every", "train.keep", "data.shards"}
+FREE = {"train.validate_every", "train.checkpoint_every", "train.keep", "train.trackers", "data.shards"}
 
 
 def save(
-    out: Path, model: MatMulFreeLM, optimizer: torch.optim.Optimizer, shards: Shards, card: Mapping[str, Any]
+    out: Path,
+    family: Family,
+    model: LanguageModel,
+    average: LanguageModel | None,
+    optimizer: torch.optim.Optimizer,
+    shards: Shards,
+    card: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint whole or not at all, named after card["steps"]; then remove all but the last ones."""
 
-    def companions(folder: Path) -> None:
+    def texts(folder: Path) -> None:
         save_tokenizer(shards.tokenizer, folder, shards.end)
         write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
+
+    def companions(folder: Path) -> None:
+        texts(folder)
+        if average is not None:
+            family.save(folder / AVERAGE, average.config, _reader(average), companions=texts)
         moments = io.BytesIO()  # torch.save itself turns a full disk into a RuntimeError about positions
         torch.save(optimizer.state_dict(), moments)
         (folder / OPTIMIZER).write_bytes(moments.getbuffer())
 
     folder = out / f"step-{card['steps']:07}"
-    save_model(model, folder, companions=companions)
+    family.save(folder, model.config, _reader(model), companions=companions)
     for old in _checkpoints(out)[: -card["recipe"]["train"]["keep"]]:
         shutil.rmtree(old)
     return folder
@@ -56,7 +69,7 @@ def latest(out: Path) -> Path | None:
 
 
 def restore(
-    folder: Path, optimizer: torch.optim.Optimizer, model: MatMulFreeLM, card: Mapping[str, Any]
+    folder: Path, family: Family, optimizer: torch.optim.Optimizer, model: LanguageModel, card: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Put weights and moments back and return the checkpoint's card; a run that differs from card is refused."""
     try:
@@ -65,9 +78,14 @@ def restore(
     except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{folder} cannot be resumed from ({error})", "delete it, and resume again") from None
     _require_same(folder, stored, card)
-    model.load_state_dict(load_model(folder).state_dict())
+    model.load_state_dict(family.weights(folder))
     optimizer.load_state_dict(moments)
     return stored
+
+
+def _reader(model: LanguageModel) -> Callable[[str], Array]:
+    tensors = model.state_dict()
+    return lambda name: tensors[name].detach().float().cpu().numpy()
 
 
 def _checkpoints(out: Path) -> list[Path]:
