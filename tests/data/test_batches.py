@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unmul.data import Batches
-from unmul.errors import DataError
+from unmul.errors import ConfigError, DataError
 
 
 def numbered(*lengths):
@@ -47,6 +47,24 @@ def test_the_cuts_between_windows_move_from_epoch_to_epoch():
     batches = Batches(numbered(1000), batch=1, context=50, seed=3)
     phases = {int(batches[epoch * batches.per_epoch][0, 0]) % 50 for epoch in range(20)}
     assert len(phases) > 5
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 6])
+def test_the_rows_of_all_processes_in_order_are_the_batch_of_one(ranks):
+    shards = numbered(1000, 500)
+    whole = Batches(shards, batch=6, context=16, seed=5)
+    parts = [Batches(shards, batch=6, context=16, seed=5, rank=rank, ranks=ranks) for rank in range(ranks)]
+    assert {part.per_epoch for part in parts} == {whole.per_epoch}
+    for index in (0, 1, whole.per_epoch, 3 * whole.per_epoch - 1):
+        rows = [part[index] for part in parts]
+        assert {len(part) for part in rows} == {6 // ranks}
+        assert np.array_equal(np.concatenate(rows), whole[index])
+
+
+@pytest.mark.parametrize(("batch", "ranks"), [(6, 4), (1, 2), (7, 3)])
+def test_a_batch_that_processes_cannot_share_evenly_is_refused(batch, ranks):
+    with pytest.raises(ConfigError, match=rf"train\.batch {batch} .* {ranks} processes: make it a multiple of {ranks}"):
+        Batches(numbered(1000), batch=batch, context=10, seed=1, rank=0, ranks=ranks)
 
 
 def test_too_little_text_for_one_batch_is_refused_with_numbers():
