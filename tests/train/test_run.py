@@ -133,10 +133,11 @@ def test_a_changed_text_is_not_resumed(recipe_file, tmp_path):
         run(recipe, out=tmp_path / "out", resume=True, lines=True)
 
 
-def test_a_damaged_checkpoint_is_not_resumed(recipe_file, tmp_path):
+@pytest.mark.parametrize("damaged", [".metadata", "__0_0.distcp"])
+def test_a_damaged_checkpoint_is_not_resumed(recipe_file, tmp_path, damaged):
     recipe = load_recipe(recipe_file, ["train.steps=2"])
     result = run(recipe, out=tmp_path / "out", lines=True)
-    (result.checkpoint / "optimizer.pt").write_bytes(b"not an optimizer")
+    (result.checkpoint / "resume" / damaged).write_bytes(b"not a state")
     with pytest.raises(CheckpointError, match="cannot be resumed from"):
         run(recipe, out=tmp_path / "out", resume=True, lines=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ def train(
 ) -> None:
     """Train a model from a recipe and text files. Ctrl-C saves and stops; --resume goes on from there.
 
+    On several GPUs: torchrun --no-python --nproc-per-node N unmul train RECIPE.
+
     Args:
         recipe: a TOML file with [model], [data] and [train].
         set: override a value of the recipe, as in train.lr=0.01; may be repeated.
@@ -34,13 +37,19 @@ def train(
     from unmul.train import load_recipe, run
 
     result = run(load_recipe(recipe, set or ()), out=out, resume=resume, lines=json)
+    if result.leads:
+        _tell(result, json, _resume_command(recipe, set or [], out))
+    if result.signal:
+        raise SystemExit(128 + result.signal)
+
+
+def _tell(result: Result, json: bool, resume_command: str) -> None:
     if json:
         emit(_document(result))
     if result.signal:
         note(f"stopped by {result.signal.name} after step {result.steps}, saved. Continue with:")
-        note(f"  {_resume_command(recipe, set or [], out)}")
-        raise SystemExit(128 + result.signal)
-    if not json:
+        note(f"  {resume_command}")
+    elif not json:
         print(_ending(result))
 
 
@@ -67,7 +76,9 @@ def _ending(result: Result) -> str:
 
 
 def _resume_command(recipe: Path, overrides: list[str], out: Path | None) -> str:
-    words = ["unmul", "train", str(recipe)]
+    processes = os.environ.get("LOCAL_WORLD_SIZE")  # under torchrun
+    words = ["torchrun", "--no-python", "--nproc-per-node", processes] if processes else []
+    words += ["unmul", "train", str(recipe)]
     for override in overrides:
         words += ["--set", override]
     words += ["--out", str(out)] if out else []

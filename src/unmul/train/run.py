@@ -15,12 +15,16 @@ import torch
 from unmul.data import Batches, Shards, open_shards
 from unmul.data.tokenizer import end_id
 from unmul.errors import UsageError
+from unmul.evaluate.latent import TorchEngine
 from unmul.model import MatMulFreeLM, initialise
 from unmul.train import state
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizer, steps
+from unmul.train.parallel import replicate
 from unmul.train.recipe import Recipe
+from unmul.train.silence import Silence
 from unmul.train.validate import validate
+from unmul.train.world import World, open_world
 
 __all__ = ["Result", "Trainer", "run"]
 
@@ -35,6 +39,7 @@ class Result:
         bits_per_byte: on the validation documents at the last checkpoint; None when stopped early.
         checkpoint: the folder to pack, evaluate or resume from.
         signal: SIGINT or SIGTERM that ended the run before its time.
+        leads: whether this process is the one, of several, that tells the user.
     """
 
     steps: int
@@ -44,10 +49,11 @@ class Result:
     tokens_per_s: float
     checkpoint: Path
     signal: signal.Signals | None = None
+    leads: bool = True
 
 
 def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines: bool = False) -> Result:
-    """Train a recipe, or continue it.
+    """Train a recipe, or continue it; under torchrun, on all of its processes.
 
     Args:
         out: the run's folder, runs/NAME when left out; receives shards, log.jsonl and the last checkpoints step-N.
@@ -55,68 +61,88 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
         lines: plain progress lines even on a terminal.
     """
     out = out or Path("runs") / recipe.name
-    found = state.latest(out)
-    if found and not resume:
-        raise UsageError(f"{out} holds a run already ({found.name})", "continue it with --resume, or use another --out")
+    # What is left in float32, validation above all, is meant: no TF32 products.
+    torch.set_float32_matmul_precision("highest")
+    with open_world(recipe.train) as world:
+        found = state.latest(out)
+        if found and not resume:
+            remedy = "continue it with --resume, or use another --out"
+            raise UsageError(f"{out} holds a run already ({found.name})", remedy)
+        shards, made = world.first(lambda: _open_shards(recipe, out))
+        with _saver(recipe, out, shards, world) as saver:
+            trainer = Trainer(recipe, shards, world, saver)
+            if found:
+                trainer.restore(found)
+            log = _log(recipe, out, trainer.done, lines) if world.leads else Silence()
+            with log, _signals() as received:
+                log.say(trainer.summary(made))
+                return trainer.train(log, received, found)
+
+
+def _open_shards(recipe: Recipe, out: Path) -> tuple[Shards, bool]:
     source = recipe.data.source
     out.mkdir(parents=True, exist_ok=True)
-    shards, made = open_shards(recipe.data.shards or out / "shards", source)
-    trainer = Trainer(recipe, out, shards)
-    if found:
-        trainer.restore(found)
-    log = Log(
-        out / "log.jsonl",
-        done=trainer.done,
-        steps=recipe.train.steps,
-        tokens_per_step=recipe.train.tokens_per_step,
-        lines=lines,
-    )
-    with log, _signals() as received:
-        log.say(trainer.summary(made))
-        return trainer.train(log, received)
+    return open_shards(recipe.data.shards or out / "shards", source)
+
+
+def _saver(recipe: Recipe, out: Path, shards: Shards, world: World) -> state.Saver:
+    train = recipe.train
+    return state.Saver(out, world, shards.tokenizer, keep=train.keep, background=train.async_checkpoint)
+
+
+def _log(recipe: Recipe, out: Path, done: int, lines: bool) -> Log:
+    train = recipe.train
+    return Log(out / "log.jsonl", done=done, steps=train.steps, tokens_per_step=train.tokens_per_step, lines=lines)
 
 
 class Trainer:
     """The parts of a run, put together from a recipe and its shards."""
 
-    def __init__(self, recipe: Recipe, out: Path, shards: Shards) -> None:
+    def __init__(self, recipe: Recipe, shards: Shards, world: World, saver: state.Saver) -> None:
         train = recipe.train
         config = recipe.model_config(shards.tokenizer.get_vocab_size(), end_id(shards.tokenizer))
-        self.recipe, self.out, self.shards, self.done = recipe, out, shards, 0
-        self.batches = Batches(shards.read(shards.train), batch=train.batch, context=train.context, seed=train.seed)
-        self.model = MatMulFreeLM(config)
-        initialise(self.model, torch.Generator().manual_seed(train.seed))
-        self.optimizer = make_optimizer(self.model, train)
+        self.recipe, self.shards, self.world, self.saver, self.done = recipe, shards, world, saver, 0
+        self.batches = Batches(
+            shards.read(shards.train),
+            batch=train.batch,
+            context=train.context,
+            seed=train.seed,
+            rank=world.rank,
+            ranks=world.size,
+        )
+        model = MatMulFreeLM(config)
+        initialise(model, torch.Generator().manual_seed(train.seed))  # on every process the same
+        model.model.gradient_checkpointing = train.checkpoint_activations
+        self.model, self.replica = model, replicate(model, world, train)
+        self.optimizer = make_optimizer(model, train)
         self.bits_per_byte: float | None = None
 
     def restore(self, checkpoint: Path) -> None:
         """Continue from a checkpoint of this run."""
-        self.done = state.restore(checkpoint, self.optimizer, self.model, self.card())["steps"]
+        self.done = state.restore(checkpoint, self.model, self.optimizer, self.card())["steps"]
 
-    def train(self, log: Log, received: list[signal.Signals]) -> Result:
-        """Step until the end or a signal; both leave a checkpoint."""
-        train, saved, last = self.recipe.train, None, None
-        for last in steps(self.model, self.optimizer, self.batches, train, self.done):
+    def train(self, log: Log | Silence, received: list[signal.Signals], saved: Path | None) -> Result:
+        """Step until the end or a signal to any process; both leave a checkpoint, unless saved is one already."""
+        train, last, stop = self.recipe.train, None, 0
+        for last in steps(self.replica, self.optimizer, self.batches, train, self.done):
             self.done = last.done
             log.step(last.done, {"loss": last.loss, "norm": last.norm, "rate": last.rate})
-            final = last.done == train.steps
-            if final or (last.done % train.validate_every == 0 and not received):
+            final, stop = last.done == train.steps, self.world.largest(max(received, default=0))
+            if final or (last.done % train.validate_every == 0 and not stop):
                 self.validate(log)
-            if final or received or last.done % train.checkpoint_every == 0:
-                saved = self.save()
-            if received:
+            if final or stop or last.done % train.checkpoint_every == 0:
+                saved = self.saver.save(self.model, self.optimizer, self.card())
+            if stop:
                 break
-        return self._result(last, saved, log, received)
+        self.saver.wait()
+        assert saved is not None  # steps is at least 1, so one was written or found
+        return self._result(last, saved, log, stop)
 
-    def validate(self, log: Log) -> None:
+    def validate(self, log: Log | Silence) -> None:
         """Measure, record and show bits per byte on the validation documents."""
-        self.bits_per_byte = validate(self.model, self.shards).bits_per_byte
+        self.bits_per_byte = validate(TorchEngine(self.model), self.shards, self.world).bits_per_byte
         log.record(self.done, {"validation_bits_per_byte": self.bits_per_byte})
         log.say(f"step {self.done}/{self.recipe.train.steps}  validation {self.bits_per_byte:.4f} bits per byte")
-
-    def save(self) -> Path:
-        """Write a checkpoint of this moment."""
-        return state.save(self.out, self.model, self.optimizer, self.shards.tokenizer, self.card())
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint says about its making."""
@@ -131,21 +157,24 @@ class Trainer:
     def summary(self, made: bool) -> str:
         """One line about what is going to happen."""
         train, tokens = self.recipe.train, sum(self.shards.train.tokens)
+        shared = "" if self.replica.kind == "single" else f" ({self.replica.kind})"
         return (
             f"{self.recipe.name}: {self.model.config.parameters:,} parameters, {tokens:,} tokens of text"
             f" ({'made' if made else 'found'} in {self.shards.folder}),"
-            f" {train.steps * train.tokens_per_step / tokens:.2f} epochs, {train.dtype}, from step {self.done}"
+            f" {train.steps * train.tokens_per_step / tokens:.2f} epochs,"
+            f" {train.dtype} on {self.world.describe()}{shared}, from step {self.done}"
         )
 
-    def _result(self, last: Step | None, saved: Path | None, log: Log, received: list[signal.Signals]) -> Result:
+    def _result(self, last: Step | None, saved: Path, log: Log | Silence, stop: int) -> Result:
         return Result(
             steps=self.done,
             tokens=self.done * self.recipe.train.tokens_per_step,
             final_loss=last.loss if last else None,
             bits_per_byte=self.bits_per_byte,
             tokens_per_s=log.tokens_per_s(self.done),
-            checkpoint=saved or state.latest(self.out) or self.save(),
-            signal=received[0] if received else None,
+            checkpoint=saved,
+            signal=signal.Signals(stop) if stop else None,
+            leads=self.world.leads,
         )
 
 

@@ -1,53 +1,115 @@
-"""Checkpoints of a run: a latent model folder that everything else can read, and beside it what resuming needs.
+"""Checkpoints of a run: a latent model folder that everything else can read, and inside it what resuming needs.
 
 Nothing is random after initialisation, so the number of steps done, the optimizer's moments and the weights are the
-whole state: batches and learning rates follow from the step.
+whole state: batches and learning rates follow from the step. The state is kept by name and in shards, written by all
+processes at once (torch.distributed.checkpoint), so that any number of them can go on from it.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
+import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from tokenizers import Tokenizer
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
+from unmul.checkpoint import save_latent
+from unmul.checkpoint.tensorfile import Array
+from unmul.config import ModelConfig
 from unmul.data.tokenizer import save_tokenizer
 from unmul.errors import CheckpointError, ConfigError
 from unmul.files import write_text
-from unmul.model import MatMulFreeLM, load_model, save_model
+from unmul.model import MatMulFreeLM
+from unmul.train.world import World
 
-__all__ = ["latest", "restore", "save"]
+__all__ = ["Saver", "latest", "restore"]
 
-OPTIMIZER = "optimizer.pt"
+SHARDS = "resume"
 CARD = "training.json"  # how the model came to be, for people and for `unmul info`
 
 # What may change between a run and its continuation without making it another run.
-FREE = {"train.validate_every", "train.checkpoint_every", "train.keep", "data.shards"}
+FREE = {
+    "train.validate_every", "train.checkpoint_every", "train.keep", "train.async_checkpoint", "train.device",
+    "train.parallel", "train.compile", "train.checkpoint_activations", "data.shards",
+}  # fmt: skip
 
 
-def save(
-    out: Path, model: MatMulFreeLM, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer, card: Mapping[str, Any]
-) -> Path:
-    """Write a checkpoint whole or not at all, named after card["steps"]; then remove all but the last ones."""
+class Saver:
+    """Writes the checkpoints of a run, one at a time, from copies in the CPU's memory.
 
-    def companions(folder: Path) -> None:
-        save_tokenizer(tokenizer, folder)
-        write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
-        moments = io.BytesIO()  # torch.save itself turns a full disk into a RuntimeError about positions
-        torch.save(optimizer.state_dict(), moments)
-        (folder / OPTIMIZER).write_bytes(moments.getbuffer())
+    Args:
+        out: the run's folder, seen by all processes.
+        keep: how many checkpoints stay.
+        background: return once the copy is made; the next save, and the end of the block, wait for the writing.
+    """
 
-    folder = out / f"step-{card['steps']:07}"
-    save_model(model, folder, companions=companions)
-    for old in _checkpoints(out)[: -card["recipe"]["train"]["keep"]]:
-        shutil.rmtree(old)
-    return folder
+    def __init__(self, out: Path, world: World, tokenizer: Tokenizer, *, keep: int, background: bool) -> None:
+        self._out, self._world, self._tokenizer, self._keep, self._background = out, world, tokenizer, keep, background
+        # Its own group: messages of a save in the background must not mix with those of training.
+        self._group = dist.new_group(backend="gloo") if world.size > 1 else None
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Saver:
+        if self._world.leads:
+            for torn in self._out.glob(".step-*"):  # of a run that was killed while it wrote
+                shutil.rmtree(torn)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._thread.shutdown()
+
+    def save(self, model: MatMulFreeLM, optimizer: torch.optim.Optimizer, card: Mapping[str, Any]) -> Path:
+        """Write a checkpoint whole or not at all, named after card["steps"]; then remove all but the last ones.
+
+        Raises:
+            CheckpointError: this or, in the background, an earlier one cannot be written.
+        """
+        self.wait()
+        folder = self._out / f"step-{card['steps']:07}"
+        self._writing = self._thread.submit(self._write, folder, _copy(_state(model, optimizer)), model.config, card)
+        if not self._background:
+            self.wait()
+        return folder
+
+    def wait(self) -> None:
+        """Return when nothing is being written, and raise on all ranks what went wrong on one."""
+        error = self._writing.exception() if self._writing else None
+        self._writing = None
+        self._world.raise_together(error)
+
+    def _write(self, folder: Path, state: dict[str, Any], config: ModelConfig, card: Mapping[str, Any]) -> None:
+        shards = folder.with_name(f".{folder.name}.{SHARDS}")
+        try:
+            with _refusals(f"{folder} cannot be written", "free space, or choose another place"):
+                save(state, checkpoint_id=shards, process_group=self._group, no_dist=self._group is None)
+            if self._world.leads:
+                self._export(folder, shards, config, card)
+        finally:
+            if self._world.leads:
+                shutil.rmtree(shards, ignore_errors=True)
+
+    def _export(self, folder: Path, shards: Path, config: ModelConfig, card: Mapping[str, Any]) -> None:
+        def companions(temporary: Path) -> None:
+            save_tokenizer(self._tokenizer, temporary)
+            write_text(temporary / CARD, json.dumps(card, indent=2) + "\n")
+            os.rename(shards, temporary / SHARDS)
+
+        save_latent(folder, config, _reader(shards, config), companions=companions)
+        for old in _checkpoints(self._out)[: -self._keep]:
+            shutil.rmtree(old)
 
 
 def latest(out: Path) -> Path | None:
@@ -56,18 +118,63 @@ def latest(out: Path) -> Path | None:
 
 
 def restore(
-    folder: Path, optimizer: torch.optim.Optimizer, model: MatMulFreeLM, card: Mapping[str, Any]
+    folder: Path, model: MatMulFreeLM, optimizer: torch.optim.Optimizer, card: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Put weights and moments back and return the checkpoint's card; a run that differs from card is refused."""
-    try:
+    with _refusals(f"{folder} cannot be resumed from", "delete it, and resume again"):
         stored: Mapping[str, Any] = json.loads((folder / CARD).read_text("utf-8"))
-        moments = torch.load(folder / OPTIMIZER, weights_only=True)
-    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{folder} cannot be resumed from ({error})", "delete it, and resume again") from None
     _require_same(folder, stored, card)
-    model.load_state_dict(load_model(folder).state_dict())
-    optimizer.load_state_dict(moments)
+    state = _state(model, optimizer)
+    with _refusals(f"{folder} cannot be resumed from", "delete it, and resume again"):
+        load(state, checkpoint_id=folder / SHARDS, no_dist=not dist.is_initialized())
+    set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
     return stored
+
+
+def _state(model: MatMulFreeLM, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Weights and moments by name; tensors are those of the run, whole or sharded."""
+    weights, moments = get_state_dict(model, optimizer)
+    return {"model": weights, "optimizer": moments}
+
+
+def _copy(value: Any) -> Any:
+    """The same with every tensor copied to the CPU; a sharded one keeps its place among the shards."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _reader(shards: Path, config: ModelConfig) -> Callable[[str], Array]:
+    """Reads one weight at a time, so that a model larger than memory can be exported."""
+
+    def read(name: str) -> Array:
+        whole = {"model": {name: torch.empty(config.tensor_shapes[name])}}
+        with _refusals(f"{shards} cannot be read again", "look for a damaged disk"):
+            load(whole, checkpoint_id=shards, no_dist=True)
+        return whole["model"][name].numpy()
+
+    return read
+
+
+@contextmanager
+def _refusals(problem: str, remedy: str) -> Iterator[None]:
+    """Whatever torch.distributed.checkpoint raises, on any rank, as one sentence on all."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process: it is meant
+        try:
+            yield
+        except CheckpointException as error:
+            (cause, _), *_ = error.failures.values()
+            raise CheckpointError(f"{problem} ({_first_line(cause)})", remedy) from None
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{problem} ({_first_line(error)})", remedy) from None
+
+
+def _first_line(error: BaseException) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _checkpoints(out: Path) -> list[Path]:

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections import deque
+import torch
 
 from unmul.data import Shards
 from unmul.data.tokenizer import end_id
+from unmul.engine.base import Engine
 from unmul.evaluate import Bits, Document, measure
-from unmul.evaluate.latent import TorchEngine
-from unmul.model import MatMulFreeLM
+from unmul.evaluate.bits import CHUNK
+from unmul.train.world import World
 
 __all__ = ["validate"]
 
 
-def validate(model: MatMulFreeLM, shards: Shards) -> Bits:
-    """Score the validation documents with the model as it is, in float32."""
-    documents = (Document(ids, size) for ids, size in shards.documents(shards.validation))
-    sums = measure(TorchEngine(model), documents, end_id(shards.tokenizer))
-    return deque(sums, maxlen=1).pop()
+def validate(engine: Engine, shards: Shards, world: World) -> Bits:
+    """Score the validation documents with the model as it is, in float32; every process scores its share.
+
+    Shards of weights are gathered at every call of the model, by all processes together: so all make as many calls.
+    """
+    documents = [Document(ids, size) for ids, size in shards.documents(shards.validation)]
+    with torch.compiler.set_stance("force_eager"):  # texts have many lengths: layers would be compiled for each
+        own = _share(engine, documents, end_id(shards.tokenizer), world)
+    bits, tokens, size = world.total([own.bits, own.tokens, own.bytes])
+    return Bits(bits, int(tokens), int(size))
+
+
+def _share(engine: Engine, documents: list[Document], end: int, world: World) -> Bits:
+    total = Bits()
+    for start in range(0, len(documents), world.size):
+        together = documents[start : start + world.size]
+        own = together[world.rank : world.rank + 1]
+        total = sum(measure(engine, own, end), total)
+        for _ in range(max(map(_calls, together)) - sum(map(_calls, own))):
+            engine.forward([end], engine.new_state())
+    return total
+
+
+def _calls(document: Document) -> int:
+    """Calls of the model that measuring a document takes."""
+    return -(-len(document.ids) // CHUNK)
