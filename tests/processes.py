@@ -20,7 +20,8 @@ class Failure(str):
 def on_two(calls: Sequence[Callable[[], Any]]) -> list[tuple[Any, Any]]:
     """Make the calls one after the other on two processes; what each process returns for each, or its Failure.
 
-    A call that fails on one process while the other waits for it is the last: the other goes on when the first ends.
+    Calls return plain values. One that fails on a process while the other waits for it is the last of all: the other
+    goes on when that process ends.
     """
     context = multiprocessing.get_context("spawn")
     answers, stores = context.Queue(), [dist.TCPStore("127.0.0.1", 0, is_master=True) for _ in calls]
