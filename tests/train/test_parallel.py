@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from functools import partial
 
 import pytest
@@ -110,6 +111,22 @@ def refuse_to_write(recipe, out):
         start(recipe, out)
 
 
+def preempt_one(recipe, out):
+    """Rank 1 alone is told to stop, within step 2."""
+    true_loss, calls = loop.loss_of, []
+
+    def loss_of(model, batch, train):
+        calls.append(1)
+        if os.environ["RANK"] == "1" and len(calls) == 2 * 2:
+            signal.raise_signal(signal.SIGTERM)
+        return true_loss(model, batch, train)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "loss_of", loss_of)
+        result = run(recipe, out=out, lines=True)
+    return result.steps, result.signal.name, result.leads
+
+
 class Ternary(torch.nn.Module):
     """A projection's codes and scale, as an operation asks for them."""
 
@@ -158,6 +175,7 @@ def calls(recipe_file, folder):
         found[f"{kind}-again"] = partial(go_on, recipe, folder / f"{kind}-again", folder / kind / one.name)
         found[f"{kind}-copy"] = partial(save_again, recipe, folder / f"{kind}-copy", one)
         found[f"{kind}-nan"] = partial(diverge_on_one, recipe, folder / f"{kind}-nan")
+    found["preempted"] = partial(preempt_one, recipe, folder / "preempted")
     found["disk"] = partial(refuse_to_write, recipe, folder / "disk")
     found["mistake"] = partial(fail_on_one, recipe, folder / "mistake")
     return found
@@ -246,6 +264,11 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_both_and_one_says_so(run
     assert "(batches 8 to 9)" in spoken
     assert silent == "SystemExit 2"
     assert [folder.name for folder in (runs / f"{kind}-nan").glob("step-*")] == ["step-0000003"]
+
+
+def test_a_signal_to_one_process_saves_once_and_stops_both(runs, ends):
+    assert ends["preempted"] == ((2, "SIGTERM", True), (2, "SIGTERM", False))
+    assert names(runs / "preempted") == ["log.jsonl", "step-0000002"]
 
 
 def test_a_mistake_on_one_process_ends_the_other_without_a_word(ends):
