@@ -12,6 +12,7 @@ __all__ = [
     "GOLDEN",
     "GOLDEN_LOSSES",
     "NEAR_TIE",
+    "SPLIT_BATCHES",
     "relative_l2",
 ]
 
@@ -25,6 +26,7 @@ CODE_FLIPS = 2e-3  # a few 8-bit codes of an operand moved by one, where the las
 FLOAT32_SUMS = 2e-6  # the same float32 arithmetic in another order of summation
 BF16_PRODUCTS = 2e-2  # exact operands, but the result and the gradients are rounded to 8 bits
 GOLDEN_LOSSES = 1e-6  # relative, float32: order of summation only
+SPLIT_BATCHES = 1e-5  # a batch on two processes: gradients summed in another order, and a few steps that build on it
 BF16_LOGITS = 0.2  # bfloat16 keeps 8 bits: the published code's own distance between bf16 and float32 is 0.138
 NEAR_TIE = 2e-4  # of n*s, up to 127 = 2^7 in float32: some tens of its last bits from a half
 ENGINE_LOGITS = 1e-4  # native against NumPy where no int8 code moves: order of summation and exp

@@ -49,7 +49,8 @@ def test_a_restored_average_goes_on_to_the_same_bits(model):
     move(model, 1)
     average.update(model)
     again = Average(model, 0.9)
-    again.restore(average.model.state_dict())
+    again.model.load_state_dict(average.model.state_dict())
+    again.resume()
     move(model, 2)
     for one in (average, again):
         one.update(model)

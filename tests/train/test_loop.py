@@ -14,9 +14,12 @@ from unmul.data import Batches
 from unmul.errors import TrainingError
 from unmul.model import MatMulFreeLM, initialise
 from unmul.train.loop import make_optimizer, steps
+from unmul.train.parallel import replicate
 from unmul.train.recipe import TrainPart
+from unmul.train.world import World
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "train_losses.json"
+ALONE = World(0, 1, torch.device("cpu"))
 TRAIN = TrainPart(steps=8, batch=4, context=24, lr=0.01, warmup=0.25, dtype="fp32")
 
 
@@ -36,7 +39,7 @@ def batches(train):
 
 def trained(train, model=None):
     model = model or fresh_model()
-    return model, list(steps(model, make_optimizer(model, train), batches(train), train, 0))
+    return model, list(steps(replicate(model, ALONE, train), make_optimizer(model, train), batches(train), train, 0))
 
 
 def test_the_first_losses_are_the_golden_ones():
@@ -64,7 +67,7 @@ def test_the_rate_of_a_step_is_the_schedules_and_only_projections_decay():
     decayed, others = optimizer.param_groups
     assert [len(group["params"]) for group in (decayed, others)] == [13, 22]
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    first = next(steps(model, optimizer, batches(TRAIN), TRAIN, 0))
+    first = next(steps(replicate(model, ALONE, TRAIN), optimizer, batches(TRAIN), TRAIN, 0))
     assert first.rate == decayed["lr"] == others["lr"] == pytest.approx(0.005)
 
 

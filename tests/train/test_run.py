@@ -10,12 +10,15 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
+from tolerance import FLOAT32_SUMS
 
 from unmul.checkpoint import PackedCheckpoint, pack, read_latent
 from unmul.data.tokenizer import load_tokenizer
 from unmul.engine.naive import NaiveEngine
 from unmul.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
 from unmul.evaluate import Document, measure
+from unmul.model.block import Block
 from unmul.train import load_recipe, loop, run
 
 UNMUL = "import sys; from unmul.cli.app import main; sys.exit(main())"
@@ -108,6 +111,42 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(straight, recipe_file, 
         assert (out / "step-0000060" / name).read_bytes() == (straight[0] / "step-0000060" / name).read_bytes(), name
 
 
+def test_activations_that_are_computed_again_change_no_bit(straight, recipe_file, tmp_path, monkeypatch):
+    calls, forward = [], Block.forward
+    monkeypatch.setattr(Block, "forward", lambda *inputs: (calls.append(1), forward(*inputs))[1])
+    run(load_recipe(recipe_file, ["train.checkpoint_activations=true"]), out=tmp_path / "out", lines=True)
+    assert len(calls) > 2 * 2 * 60  # two blocks, each twice a step
+    assert losses(tmp_path / "out") == losses(straight[0])
+
+
+def test_checkpoints_written_in_the_background_are_the_same(straight, recipe_file, tmp_path):
+    result = run(load_recipe(recipe_file, ["train.async_checkpoint=true"]), out=tmp_path / "out", lines=True)
+    assert result.checkpoint == tmp_path / "out" / "step-0000060"
+    for name in ("step-0000055", "step-0000060"):
+        weights = [folder / name / "model.safetensors" for folder in (straight[0], tmp_path / "out")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo touches what warns, and hides that in its own way
+def test_compiled_layers_learn_the_same(straight, recipe_file, tmp_path, monkeypatch):
+    compiled, compile_module = [], torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda module, **options: (compiled.append(options), compile_module(module, backend="aot_eager", **options)),
+    )
+    run(load_recipe(recipe_file, ["train.compile=true", "train.steps=3"]), out=tmp_path / "out", lines=True)
+    assert compiled == [{"dynamic": False}] * 2
+    expected = losses(straight[0])
+    assert losses(tmp_path / "out")[1] == pytest.approx(expected[1], rel=FLOAT32_SUMS)
+
+
+def test_what_a_killed_run_left_behind_is_removed(recipe_file, tmp_path):
+    (tmp_path / "out" / ".step-0000007.resume").mkdir(parents=True)
+    run(load_recipe(recipe_file, ["train.steps=1"]), out=tmp_path / "out", lines=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["log.jsonl", "shards", "step-0000001"]
+
+
 def test_a_run_is_not_overwritten_and_not_continued_as_another(straight, tmp_path):
     out, recipe, _ = straight
     with pytest.raises(UsageError, match="holds a run already"):
@@ -134,10 +173,11 @@ def test_a_changed_text_is_not_resumed(recipe_file, tmp_path):
         run(recipe, out=tmp_path / "out", resume=True, lines=True)
 
 
-def test_a_damaged_checkpoint_is_not_resumed(recipe_file, tmp_path):
+@pytest.mark.parametrize("damaged", [".metadata", "__0_0.distcp"])
+def test_a_damaged_checkpoint_is_not_resumed(recipe_file, tmp_path, damaged):
     recipe = load_recipe(recipe_file, ["train.steps=2"])
     result = run(recipe, out=tmp_path / "out", lines=True)
-    (result.checkpoint / "optimizer.pt").write_bytes(b"not an optimizer")
+    (result.checkpoint / "resume" / damaged).write_bytes(b"not a state")
     with pytest.raises(CheckpointError, match="cannot be resumed from"):
         run(recipe, out=tmp_path / "out", resume=True, lines=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ def train(
 ) -> None:
     """Train a model from a recipe and text files. Ctrl-C saves and stops; --resume goes on from there.
 
+    On several GPUs: torchrun --no-python --nproc-per-node N unmul train RECIPE.
+
     Args:
         recipe: a TOML file with [model], [data] and [train].
         set: override a value of the recipe, as in train.lr=0.01; may be repeated.
@@ -35,14 +38,21 @@ def train(
 
     loaded = load_recipe(recipe, set or ())
     result = run(loaded, out=out, resume=resume, lines=json)
+    if result.leads:
+        ending = _ending(result, packs=loaded.kind == "matmulfree")
+        _tell(result, json, ending, _resume_command(recipe, set or [], out))
+    if result.signal:
+        raise SystemExit(128 + result.signal)
+
+
+def _tell(result: Result, json: bool, ending: str, resume_command: str) -> None:
     if json:
         emit(_document(result))
     if result.signal:
         note(f"stopped by {result.signal.name} after step {result.steps}, saved. Continue with:")
-        note(f"  {_resume_command(recipe, set or [], out)}")
-        raise SystemExit(128 + result.signal)
-    if not json:
-        print(_ending(result, packs=loaded.kind == "matmulfree"))
+        note(f"  {resume_command}")
+    elif not json:
+        print(ending)
 
 
 def _document(result: Result) -> dict[str, object]:
@@ -69,7 +79,9 @@ def _ending(result: Result, *, packs: bool) -> str:
 
 
 def _resume_command(recipe: Path, overrides: list[str], out: Path | None) -> str:
-    words = ["unmul", "train", str(recipe)]
+    processes = os.environ.get("LOCAL_WORLD_SIZE")  # under torchrun
+    words = ["torchrun", "--no-python", "--nproc-per-node", processes] if processes else []
+    words += ["unmul", "train", str(recipe)]
     for override in overrides:
         words += ["--set", override]
     words += ["--out", str(out)] if out else []

@@ -9,17 +9,15 @@ Its projections are as many as ours, in the same sizes: 4 D D + 3 D I.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from unmul.checkpoint.folder import open_tensors
 from unmul.checkpoint.tensorfile import Array
 from unmul.config import ModelConfig
 from unmul.errors import ConfigError
@@ -101,7 +99,7 @@ def llama_config(shape: ModelConfig) -> LlamaConfig:
 
 
 def compile_blocks(model: LlamaLM) -> None:
-    """Compile each layer and the loss in place: layers share one graph, where a whole model takes minutes."""
+    """Compile each layer and the loss in place."""
     for module in (*model.llama.model.layers, model.cross_entropy):
         module.compile(dynamic=False)
 
@@ -109,10 +107,7 @@ def compile_blocks(model: LlamaLM) -> None:
 def _build(shape: ModelConfig, seed: int) -> LlamaLM:
     with torch.random.fork_rng(devices=()):  # transformers draws from the global generator
         torch.manual_seed(seed)
-        model = LlamaLM(shape)
-    if torch.cuda.is_available():
-        compile_blocks(model)
-    return model
+        return LlamaLM(shape)
 
 
 def _engine(model: LlamaLM) -> WindowEngine:
@@ -134,9 +129,14 @@ def _save(
         companions(temporary)
 
 
-def _weights(folder: Path) -> Mapping[str, Tensor]:
-    tensors = open_tensors(folder)
-    return {f"llama.{name}": torch.from_numpy(array.astype(np.float32)) for name, array in tensors.items()}
+def _checkpoint_activations(model: LlamaLM) -> None:
+    model.llama.gradient_checkpointing_enable()
 
 
-TRANSFORMER = Family(build=_build, engine=_engine, save=_save, weights=_weights)
+TRANSFORMER = Family(
+    build=_build,
+    engine=_engine,
+    save=_save,
+    compile=compile_blocks,
+    checkpoint_activations=_checkpoint_activations,
+)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unmul.train.family import LanguageModel
@@ -28,7 +26,6 @@ class Average:
         """Take in the weights after a step."""
         self._averaged.update_parameters(model)
 
-    def restore(self, weights: Mapping[str, Tensor]) -> None:
-        """Go on from the averaged weights of a checkpoint."""
-        self.model.load_state_dict(weights)
-        self._averaged.n_averaged.fill_(1)  # 0 would make the next update a copy
+    def resume(self) -> None:
+        """Go on from averaged weights that were put into the model: without this, the next update would be a copy."""
+        self._averaged.n_averaged.fill_(1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -13,7 +12,7 @@ from unmul.checkpoint import save_latent
 from unmul.config import ModelConfig
 from unmul.evaluate.bits import Predictor
 from unmul.evaluate.latent import TorchEngine
-from unmul.model import MatMulFreeLM, initialise, load_model
+from unmul.model import MatMulFreeLM, initialise
 
 if TYPE_CHECKING:
     from unmul.train.baseline import LlamaLM
@@ -32,13 +31,15 @@ class Family:
         engine: the model as something whose predictions are measured.
         save: writes a folder whole or not at all from a shape and a function that gives each weight of the state_dict;
             `companions` adds files before the folder takes its name.
-        weights: the state_dict that a folder holds.
+        compile: torch.compile of its layers in place: they share one graph, where a whole model takes minutes.
+        checkpoint_activations: make it keep only the input of each layer in training.
     """
 
     build: Callable[[ModelConfig, int], Any]
     engine: Callable[[Any], Predictor[Any]]
     save: Callable[..., None]
-    weights: Callable[[Path], Mapping[str, torch.Tensor]]
+    compile: Callable[[Any], None]
+    checkpoint_activations: Callable[[Any], None]
 
 
 def family(kind: str) -> Family:
@@ -56,9 +57,19 @@ def _build(shape: ModelConfig, seed: int) -> MatMulFreeLM:
     return model
 
 
+def _compile(model: MatMulFreeLM) -> None:
+    for layer in model.model.layers:
+        layer.compile(dynamic=False)
+
+
+def _checkpoint_activations(model: MatMulFreeLM) -> None:
+    model.model.gradient_checkpointing = True
+
+
 MATMULFREE = Family(
     build=_build,
     engine=TorchEngine,
     save=save_latent,
-    weights=lambda folder: load_model(folder).state_dict(),
+    compile=_compile,
+    checkpoint_activations=_checkpoint_activations,
 )

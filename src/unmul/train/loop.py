@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from unmul.data import Batch, Batches
 from unmul.errors import TrainingError
+from unmul.ops.ternarise.held import hold_codes
 from unmul.train.family import LanguageModel
+from unmul.train.parallel import Replica
 from unmul.train.recipe import TrainPart
 from unmul.train.schedule import rate
 
@@ -32,6 +36,11 @@ class Step(NamedTuple):
     seconds: float
 
 
+class _Learner(Protocol):
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]: ...
+
+
 def make_optimizer(model: LanguageModel, train: TrainPart) -> torch.optim.Optimizer:
     """AdamW that decays the projections only: gains, bounds and embeddings are not what rounding works on."""
     named = dict(model.named_parameters())
@@ -42,17 +51,19 @@ def make_optimizer(model: LanguageModel, train: TrainPart) -> torch.optim.Optimi
 
 
 def steps(
-    model: LanguageModel, optimizer: torch.optim.Optimizer, batches: Batches, train: TrainPart, done: int
+    replica: Replica, optimizer: torch.optim.Optimizer, batches: Batches, train: TrainPart, done: int
 ) -> Iterator[Step]:
     """Train from the state after `done` steps to the end; yields after every update.
 
-    The weights are untouched when a loss or a gradient is not finite: TrainingError then says which batches did it.
+    The weights are untouched when a loss or a gradient is not finite, on whichever process: TrainingError then says
+    on all of them which batches did it.
     """
     for step in range(done, train.steps):
         began = time.perf_counter()
         micro = range(step * train.accumulate, (step + 1) * train.accumulate)
-        loss = _accumulate_gradients(model, (batches[index] for index in micro), train)
-        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip))
+        mean = replica.world.mean(_accumulate_gradients(replica, (batches[index] for index in micro), train))
+        # The one place of a step where the CPU waits for the GPU.
+        loss, norm = torch.stack([mean, replica.clip(train.clip)]).tolist()
         _require_finite(step, micro, loss, norm)
         for group in optimizer.param_groups:
             group["lr"] = rate(step, train)
@@ -61,19 +72,31 @@ def steps(
         yield Step(step + 1, loss, norm, rate(step, train), time.perf_counter() - began)
 
 
-def _accumulate_gradients(model: LanguageModel, batches: Iterable[Batch], train: TrainPart) -> float:
-    device = next(model.parameters()).device
-    total = 0.0
-    for batch in batches:
-        there = Batch(*(None if part is None else torch.as_tensor(part, device=device) for part in batch))
-        loss = loss_of(model, there, train) / train.accumulate
-        loss.backward()
-        total += float(loss.detach())
+def _accumulate_gradients(replica: Replica, batches: Iterable[Batch], train: TrainPart) -> Tensor:
+    """Gradients of the mean over micro-batches, averaged over processes once; returns this process's mean loss []."""
+    device = replica.world.device
+    total = torch.zeros((), device=device)
+    with hold_codes():
+        for count, batch in enumerate(batches, 1):
+            with nullcontext() if count == train.accumulate else replica.local():
+                loss = loss_of(replica, _on(device, batch), train) / train.accumulate
+                loss.backward()
+            total += loss.detach()
     return total
 
 
-def loss_of(model: LanguageModel, batch: Batch, train: TrainPart) -> torch.Tensor:
-    """Mean cross-entropy in nats of the B x T predictions of a batch of tensors."""
+def _on(device: torch.device, batch: Batch) -> Batch:
+    """The batch as tensors; the copy to a GPU runs while the CPU goes on."""
+
+    def tensor(part: Any) -> Tensor:
+        here = torch.from_numpy(part)
+        return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
+
+    return Batch(*(None if part is None else tensor(part) for part in batch))
+
+
+def loss_of(model: _Learner, batch: Batch, train: TrainPart) -> Tensor:
+    """Mean cross-entropy in nats of the B x T predictions of a batch of tensors; model is anything with a `loss`."""
     tokens_BT, mask_BT = batch
     with torch.autocast(tokens_BT.device.type, torch.bfloat16, enabled=train.dtype == "bf16"):
         return model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], mask_BT)

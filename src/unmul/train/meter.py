@@ -18,13 +18,14 @@ class Meter:
 
     Args:
         tokens_per_step: over all devices, and `flops_per_token` of flops.size.
-        device: where the run is; its memory counts, on a CPU that of the process.
+        device: where the run is; its memory counts, on a CPU that of the process. devices: how many such there are.
         dtype: "bf16" or "fp32"; the peak of a device is known for bf16.
     """
 
     tokens_per_step: int
     flops_per_token: int
     device: torch.device
+    devices: int = 1
     dtype: str
 
     def figures(self, seconds: float) -> dict[str, float | None]:
@@ -45,7 +46,7 @@ class Meter:
 
     def _mfu(self, tokens_per_s: float) -> float | None:
         peak = peak_flops(self.device) if self.dtype == "bf16" else None
-        return None if peak is None else tokens_per_s * self.flops_per_token / peak
+        return None if peak is None else tokens_per_s * self.flops_per_token / (peak * self.devices)
 
     def _memory(self) -> int:
         if self.device.type == "cuda":

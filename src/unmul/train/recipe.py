@@ -21,6 +21,8 @@ __all__ = ["TYPES", "DataPart", "Recipe", "TrainPart", "load_recipe"]
 # What the tokenizer and the batches decide: not for the recipe's [model].
 DERIVED = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings"}
 DTYPES = ("bf16", "fp32")
+DEVICES = ("auto", "cpu", "cuda")
+PARALLEL = ("auto", "ddp", "fsdp")
 TYPES = ("matmulfree", "transformer")
 TRACKERS = ("tensorboard", "trackio", "wandb")
 RIVALS = {"text": "dataset", "dataset": "text"}  # --set of one takes the place of the other
@@ -86,15 +88,19 @@ class TrainPart:
     """[train]: the optimisation. Steps count optimizer updates; shares are of all steps.
 
     Args:
-        batch: windows a micro-batch. accumulate: micro-batches an update. context: tokens a window.
+        batch: windows a micro-batch, over all processes. accumulate: micro-batches an update. context: tokens a window.
         lr: the highest learning rate. warmup: share of steps that rises to it. floor: share of it at the cosine's end.
         second_stage: share of steps after which the rate is halved; 1 never halves.
         weight_decay: of projections only; gains, bounds and embeddings have none.
         clip: largest norm of the gradient.
         document_mask: every document starts from an empty state, also within a window.
-        keep: how many checkpoints to keep.
+        keep: how many checkpoints to keep. async_checkpoint: go on training while one is written.
         ema: decay a step of an average of the weights, which is measured and saved beside them; 0 keeps none.
         trackers: services that receive what the log receives.
+        device: "auto" takes a GPU where there is one.
+        parallel: how several processes share the model; "auto" gives each a copy (ddp) where it fits easily.
+        compile: torch.compile of every layer.
+        checkpoint_activations: keep only the input of each layer, and compute the rest again in the backward pass.
     """
 
     steps: int
@@ -117,6 +123,11 @@ class TrainPart:
     keep: int = 2
     ema: float = 0.0
     trackers: tuple[str, ...] = ()
+    async_checkpoint: bool = False
+    device: str = "auto"
+    parallel: str = "auto"
+    compile: bool = False
+    checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "context", "validate_every", "checkpoint_every", "keep"):
@@ -131,7 +142,8 @@ class TrainPart:
         _require("train.seed", self.seed, self.seed >= 0, "a whole number of at least 0")
         for name in self.trackers:
             _require("train.trackers", name, name in TRACKERS, " or ".join(TRACKERS))
-        _require("train.dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
+        for name, values in (("dtype", DTYPES), ("device", DEVICES), ("parallel", PARALLEL)):
+            _require(f"train.{name}", getattr(self, name), getattr(self, name) in values, " or ".join(values))
 
     @property
     def tokens_per_step(self) -> int:

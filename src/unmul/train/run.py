@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unmul.data import Batches, Shards, open_shards
-from unmul.errors import UsageError
+from unmul.errors import ConfigError, UsageError
 from unmul.train import state
 from unmul.train.ema import Average
 from unmul.train.family import LanguageModel, family
@@ -19,9 +21,12 @@ from unmul.train.flops import size
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizer, steps
 from unmul.train.meter import Meter
+from unmul.train.parallel import Replica, replicate
 from unmul.train.recipe import TYPES, Recipe
-from unmul.train.trackers import open_trackers
+from unmul.train.silence import Silence
+from unmul.train.trackers import Tracker, open_trackers
 from unmul.train.validate import validate
+from unmul.train.world import World, open_world
 
 __all__ = ["Result", "Trainer", "run"]
 
@@ -36,6 +41,7 @@ class Result:
         bits_per_byte: on the validation documents at the last checkpoint; None when stopped early.
         checkpoint: the folder to pack, evaluate or resume from.
         signal: SIGINT or SIGTERM that ended the run before its time.
+        leads: whether this process is the one, of several, that tells the user.
     """
 
     steps: int
@@ -45,10 +51,11 @@ class Result:
     tokens_per_s: float
     checkpoint: Path
     signal: signal.Signals | None = None
+    leads: bool = True
 
 
 def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines: bool = False) -> Result:
-    """Train a recipe, or continue it.
+    """Train a recipe, or continue it; under torchrun, on all of its processes.
 
     Args:
         out: the run's folder, runs/NAME when left out; receives shards, log.jsonl and the last checkpoints step-N.
@@ -56,70 +63,99 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
         lines: plain progress lines even on a terminal.
     """
     out = out or Path("runs") / recipe.name
-    found = state.latest(out)
-    if found and not resume:
-        raise UsageError(f"{out} holds a run already ({found.name})", "continue it with --resume, or use another --out")
+    # What is left in float32, validation above all, is meant: no TF32 products.
+    torch.set_float32_matmul_precision("highest")
+    with open_world(recipe.train) as world:
+        found = state.latest(out)
+        if found and not resume:
+            remedy = "continue it with --resume, or use another --out"
+            raise UsageError(f"{out} holds a run already ({found.name})", remedy)
+        resumed = found is not None
+        trackers = open_trackers(recipe.train.trackers, out, recipe.to_dict(), resumed=resumed) if world.leads else ()
+        shards, made = world.first(lambda: _open_shards(recipe, out, lines))
+        with _saver(recipe, out, shards, world) as saver:
+            trainer = Trainer(recipe, shards, world, saver)
+            if found:
+                trainer.restore(found)
+            log = _log(trainer, out, trackers, lines) if world.leads else Silence()
+            with log, _signals() as received:
+                log.say(trainer.summary(made))
+                return trainer.train(log, received, found)
+
+
+def _open_shards(recipe: Recipe, out: Path, lines: bool) -> tuple[Shards, bool]:
     source = recipe.data.source
     out.mkdir(parents=True, exist_ok=True)
-    trackers = open_trackers(recipe.train.trackers, out, recipe.to_dict(), resumed=found is not None)
-    shards, made = open_shards(recipe.data.shards or out / "shards", source, lines=lines)
-    trainer = Trainer(recipe, out, shards)
-    if found:
-        trainer.restore(found)
-    log = Log(
-        out / "log.jsonl",
-        done=trainer.done,
-        steps=recipe.train.steps,
-        meter=trainer.meter(),
-        trackers=trackers,
-        lines=lines,
-    )
-    with log, _signals() as received:
-        log.say(trainer.summary(made))
-        return trainer.train(log, received)
+    return open_shards(recipe.data.shards or out / "shards", source, lines=lines)
+
+
+def _saver(recipe: Recipe, out: Path, shards: Shards, world: World) -> state.Saver:
+    train, kind = recipe.train, family(recipe.kind)
+    return state.Saver(out, world, kind, shards, keep=train.keep, background=train.async_checkpoint)
+
+
+def _log(trainer: Trainer, out: Path, trackers: Sequence[Tracker], lines: bool) -> Log:
+    steps, meter = trainer.recipe.train.steps, trainer.meter()
+    return Log(out / "log.jsonl", done=trainer.done, steps=steps, meter=meter, trackers=trackers, lines=lines)
+
+
+def _average(replica: Replica, decay: float) -> Average | None:
+    if decay and replica.kind == "fsdp":
+        raise ConfigError("train.ema cannot average shards (fsdp)", "set train.parallel=ddp, or train.ema=0")
+    return Average(replica.model, decay) if decay else None
 
 
 class Trainer:
     """The parts of a run, put together from a recipe and its shards."""
 
-    def __init__(self, recipe: Recipe, out: Path, shards: Shards) -> None:
+    def __init__(self, recipe: Recipe, shards: Shards, world: World, saver: state.Saver) -> None:
         train = recipe.train
         config = recipe.model_config(shards.vocab_size, shards.end)
-        self.recipe, self.out, self.shards, self.done = recipe, out, shards, 0
-        end = shards.end if train.document_mask else None
+        self.recipe, self.shards, self.world, self.saver, self.done = recipe, shards, world, saver, 0
         self.batches = Batches(
-            shards.read(shards.train), batch=train.batch, context=train.context, seed=train.seed, end=end
+            shards.read(shards.train),
+            batch=train.batch,
+            context=train.context,
+            seed=train.seed,
+            end=shards.end if train.document_mask else None,
+            rank=world.rank,
+            ranks=world.size,
         )
         self.family = family(recipe.kind)
-        self.model: LanguageModel = self.family.build(config, train.seed)
-        self.average = Average(self.model, train.ema) if train.ema else None
+        self.model: LanguageModel = self.family.build(config, train.seed)  # on every process the same
+        if train.checkpoint_activations:
+            self.family.checkpoint_activations(self.model)
+        if train.compile:
+            self.family.compile(self.model)
+        self.replica = replicate(self.model, world, train)
+        self.average = _average(self.replica, train.ema)
         self.optimizer = make_optimizer(self.model, train)
         self.bits_per_byte: float | None = None
 
     def restore(self, checkpoint: Path) -> None:
         """Continue from a checkpoint of this run."""
-        self.done = state.restore(checkpoint, self.family, self.optimizer, self.model, self.card())["steps"]
-        if self.average:
-            self.average.restore(self.family.weights(checkpoint / state.AVERAGE))
+        self.done = state.restore(checkpoint, self.model, self.optimizer, self.average, self.card())["steps"]
 
-    def train(self, log: Log, received: list[signal.Signals]) -> Result:
-        """Step until the end or a signal; both leave a checkpoint."""
-        train, saved, last = self.recipe.train, None, None
-        for last in steps(self.model, self.optimizer, self.batches, train, self.done):
+    def train(self, log: Log | Silence, received: list[signal.Signals], saved: Path | None) -> Result:
+        """Step until the end or a signal to any process; both leave a checkpoint, unless saved is one already."""
+        train, last, stop = self.recipe.train, None, 0
+        for last in steps(self.replica, self.optimizer, self.batches, train, self.done):
             self.done = last.done
             if self.average:
                 self.average.update(self.model)
             log.step(last)
-            final = last.done == train.steps
-            if final or (last.done % train.validate_every == 0 and not received):
+            final, stop = last.done == train.steps, self.world.largest(max(received, default=0))
+            if final or (last.done % train.validate_every == 0 and not stop):
                 self.validate(log)
-            if final or received or last.done % train.checkpoint_every == 0:
-                saved = self.save()
-            if received:
+            if final or stop or last.done % train.checkpoint_every == 0:
+                saved = self.saver.save(self.model, self.optimizer, self.average, self.card())
+            if stop:
                 break
-        return self._result(last, saved, log, received)
+        self.saver.wait()
+        assert saved is not None  # steps is at least 1, so one was written or found
+        return self._result(last, saved, log, stop)
 
-    def validate(self, log: Log) -> None:
+    def validate(self, log: Log | Silence) -> None:
         """Measure, record and show bits per byte on the validation documents."""
         figures = {"validation_bits_per_byte": self._bits_per_byte(self.model)}
         if self.average:
@@ -130,18 +166,18 @@ class Trainer:
         log.say(f"step {self.done}/{self.recipe.train.steps}  validation {shown} bits per byte")
 
     def _bits_per_byte(self, model: LanguageModel) -> float:
-        return validate(self.family.engine(model), self.shards).bits_per_byte
-
-    def save(self) -> Path:
-        """Write a checkpoint of this moment."""
-        average = self.average.model if self.average else None
-        return state.save(self.out, self.family, self.model, average, self.optimizer, self.shards, self.card())
+        return validate(self.family.engine(model), self.shards, self.world).bits_per_byte
 
     def meter(self) -> Meter:
         """What a step costs."""
-        train, device = self.recipe.train, next(self.model.parameters()).device
-        flops = size(self.recipe.kind, self.model.config, train.context).flops_per_token
-        return Meter(tokens_per_step=train.tokens_per_step, flops_per_token=flops, device=device, dtype=train.dtype)
+        train, shape = self.recipe.train, self.model.config
+        return Meter(
+            tokens_per_step=train.tokens_per_step,
+            flops_per_token=size(self.recipe.kind, shape, train.context).flops_per_token,
+            device=self.world.device,
+            devices=self.world.size,
+            dtype=train.dtype,
+        )
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint says about its making."""
@@ -156,25 +192,28 @@ class Trainer:
     def summary(self, made: bool) -> str:
         """One line about what is going to happen, and one for each kind of model of this shape."""
         train, tokens = self.recipe.train, sum(self.shards.train.tokens)
+        shared = "" if self.replica.kind == "single" else f" ({self.replica.kind})"
         sizes = {kind: size(kind, self.model.config, train.context) for kind in TYPES}
         return (
             f"{self.recipe.name}: {self.recipe.kind}, {tokens:,} tokens of text"
             f" ({'made' if made else 'found'} in {self.shards.folder}),"
-            f" {train.steps * train.tokens_per_step / tokens:.2f} epochs, {train.dtype}, from step {self.done}"
+            f" {train.steps * train.tokens_per_step / tokens:.2f} epochs,"
+            f" {train.dtype} on {self.world.describe()}{shared}, from step {self.done}"
         ) + "".join(
             f"\n  {kind:11}  {size.parameters:,} parameters, {size.inner:,} without embeddings and head"
             for kind, size in sizes.items()
         )
 
-    def _result(self, last: Step | None, saved: Path | None, log: Log, received: list[signal.Signals]) -> Result:
+    def _result(self, last: Step | None, saved: Path, log: Log | Silence, stop: int) -> Result:
         return Result(
             steps=self.done,
             tokens=self.done * self.recipe.train.tokens_per_step,
             final_loss=last.loss if last else None,
             bits_per_byte=self.bits_per_byte,
             tokens_per_s=log.tokens_per_s(self.done),
-            checkpoint=saved or state.latest(self.out) or self.save(),
-            signal=received[0] if received else None,
+            checkpoint=saved,
+            signal=signal.Signals(stop) if stop else None,
+            leads=self.world.leads,
         )
 
 
