@@ -22,7 +22,7 @@ SPEAKER = ModelConfig(
 def speaking_latent(folder: Path, config: ModelConfig = SPEAKER, seed: int = 0, **options: Any) -> Path:
     """A latent checkpoint with its tokenizer; options as for checkpoint.save_latent."""
     tokenizer = train_tokenizer(SENTENCES, 300)
-    return latent_folder(folder, config, seed, companions=lambda new: save_tokenizer(tokenizer, new), **options)
+    return latent_folder(folder, config, seed, companions=lambda new: save_tokenizer(tokenizer, new, 0), **options)
 
 
 def speaking_packed(folder: Path, seed: int = 0) -> Path:

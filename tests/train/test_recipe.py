@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from unmul.data import Dataset, Files
 from unmul.errors import ConfigError, DataError
 from unmul.train import load_recipe
 
@@ -48,7 +49,17 @@ def test_overrides_win_and_their_paths_are_the_callers(recipe_file, monkeypatch,
         ("train.warmup=2", r"train\.warmup 2\.0 cannot be used: expected a share from 0 to 1"),
         ("train.dtype=fp16", r"train\.dtype 'fp16' cannot be used: expected bf16 or fp32"),
         ("data.validation=1.5", r"data\.validation 1\.5 cannot be used: expected a share"),
-        ("data.text=[]", r"data\.text \(\) cannot be used: expected at least one file"),
+        ("data.text=[]", r"data\.text and data\.dataset are both missing"),
+        ("data.text=5", r"data\.text 5 cannot be used: expected files"),
+        ("data.dataset=5", r"data\.dataset 5 cannot be used: expected a name or a table"),
+        ("data.validation={split='x'}", r"data\.validation\.name is missing"),
+        ("data.dataset={split='x'}", r"data\.dataset\.name is missing"),
+        ("data.dataset={name='x', slpit='x'}", r"unknown key in \[data\.dataset\]: 'slpit': did you mean 'split'\?"),
+        ("data.dataset={name='x', field='x'}", r"unknown key in \[data\.dataset\]: 'field'"),
+        ("data.dataset={name='x', split=1}", r"data\.dataset\.split 1 cannot be used: expected str"),
+        ("data.field=5", r"data\.field 5 cannot be used: expected str"),
+        ("data.end_token=</s>", r"data\.end_token '</s>' has no data\.tokenizer"),
+        ("train.document_mask=1", r"train\.document_mask 1 cannot be used: expected bool"),
         ("model.vocab_size=512", r"unknown key in \[model\]: 'vocab_size'"),
         ("model.hidden_size=big", r"model\.hidden_size 'big' cannot be used: expected int"),
         ("model.expand_ratio=2", "expand_ratio 2 is not supported"),
@@ -57,6 +68,49 @@ def test_overrides_win_and_their_paths_are_the_callers(recipe_file, monkeypatch,
 def test_wrong_keys_and_values_are_named_with_a_remedy(recipe_file, override, problem):
     with pytest.raises(ConfigError, match=problem):
         load_recipe(recipe_file, [override]).model_config(300, 0)
+
+
+def test_a_dataset_by_name_takes_the_place_of_text(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["data.dataset=someone/tales", "data.field=story"])
+    assert recipe.data.text == ()
+    assert recipe.data.dataset == Dataset(name="someone/tales", field="story")
+    assert recipe.data.source.text == recipe.data.dataset
+    back = load_recipe(recipe_file, ["data.dataset=someone/tales", f"data.text={tmp_path / 'text.txt'}"])
+    assert back.data.source.text == Files(paths=(tmp_path / "text.txt",))
+
+
+def test_a_dataset_by_table_and_a_split_of_it_for_validation(recipe_file, tmp_path):
+    content = recipe_file.read_text()
+    table = 'dataset = {name = "someone/tales", config = "small", revision = "v2"}'
+    recipe_file.write_text(
+        content.replace('text = "text.txt"', table).replace("validation = 0.05", 'validation = {split = "test"}')
+    )
+    source = load_recipe(recipe_file).data.source
+    assert source.text == Dataset(name="someone/tales", config="small", revision="v2")
+    assert source.validation == Dataset(name="someone/tales", config="small", revision="v2", split="test")
+
+
+def test_a_dataset_in_a_folder_is_found_beside_the_recipe_and_named_without_its_path(recipe_file, tmp_path):
+    (tmp_path / "tales").mkdir()
+    recipe_file.write_text(recipe_file.read_text().replace('text = "text.txt"', 'dataset = "tales"'))
+    recipe = load_recipe(recipe_file)
+    assert recipe.data.dataset == Dataset(name=tmp_path / "tales")
+    assert recipe.to_dict()["data"]["dataset"]["name"] == "tales"
+
+
+def test_a_pattern_stands_for_all_files_that_match(recipe_file, tmp_path):
+    for name in ("b.parquet", "a.parquet", "c.txt"):
+        (tmp_path / name).touch()
+    recipe_file.write_text(recipe_file.read_text().replace("text.txt", "*.parquet"))
+    assert load_recipe(recipe_file).data.text == (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"data\.text .*\*\.jsonl does not exist"):
+        _ = load_recipe(recipe_file, [f"data.text={tmp_path}/*.jsonl"]).data.source
+
+
+def test_text_and_a_dataset_together_are_refused(recipe_file):
+    recipe_file.write_text(recipe_file.read_text().replace("[data]", '[data]\ndataset = "someone/tales"'))
+    with pytest.raises(ConfigError, match=r"data\.text and data\.dataset are both given"):
+        load_recipe(recipe_file)
 
 
 def test_a_missing_key_is_named(tmp_path):

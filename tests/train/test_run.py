@@ -78,7 +78,8 @@ def test_a_checkpoint_packs_speaks_and_measures_like_the_model_in_training(strai
     for _ in range(8):
         ids.append(int(engine.forward(ids[-1:] if state.any() else ids, state).argmax()))
     assert len(tokenizer.decode(ids)) > len("the little")
-    documents = [Document(tokenizer.encode(text).ids, len(text)) for text in recipe.data.source.validation_documents()]
+    held_out = [text for side, text in recipe.data.source.documents() if side == "validation"]
+    documents = [Document(tokenizer.encode(text).ids, len(text)) for text in held_out]
     *_, total = measure(engine, documents, 0)
     assert total.bits_per_byte == pytest.approx(result.bits_per_byte, rel=0.01)  # bf16 embeddings and gains
 

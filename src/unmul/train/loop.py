@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from unmul.data import Batches
+from unmul.data import Batch, Batches
 from unmul.errors import TrainingError
 from unmul.model import MatMulFreeLM
 from unmul.train.recipe import TrainPart
@@ -56,21 +56,22 @@ def steps(
         yield Step(step + 1, loss, norm, rate(step, train))
 
 
-def _accumulate_gradients(model: MatMulFreeLM, batches: Iterable[object], train: TrainPart) -> float:
+def _accumulate_gradients(model: MatMulFreeLM, batches: Iterable[Batch], train: TrainPart) -> float:
     device = model.lm_head.weight.device
     total = 0.0
     for batch in batches:
-        tokens_BT = torch.as_tensor(batch, device=device)
-        loss = loss_of(model, tokens_BT, train) / train.accumulate
+        there = Batch(*(None if part is None else torch.as_tensor(part, device=device) for part in batch))
+        loss = loss_of(model, there, train) / train.accumulate
         loss.backward()
         total += float(loss.detach())
     return total
 
 
-def loss_of(model: MatMulFreeLM, tokens_BT: torch.Tensor, train: TrainPart) -> torch.Tensor:
-    """Mean cross-entropy in nats of T predictions from T + 1 tokens [B, T + 1]."""
+def loss_of(model: MatMulFreeLM, batch: Batch, train: TrainPart) -> torch.Tensor:
+    """Mean cross-entropy in nats of the B x T predictions of a batch of tensors."""
+    tokens_BT, mask_BT = batch
     with torch.autocast(tokens_BT.device.type, torch.bfloat16, enabled=train.dtype == "bf16"):
-        return model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:])
+        return model.loss(tokens_BT[:, :-1], tokens_BT[:, 1:], mask_BT)
 
 
 def _require_finite(step: int, micro: range, loss: float, norm: float) -> None:

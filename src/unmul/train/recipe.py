@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from unmul.config import ModelConfig
-from unmul.data import Source
+from unmul.data import Dataset, Files, Source
 from unmul.errors import ConfigError, DataError
 
 __all__ = ["DataPart", "Recipe", "TrainPart", "load_recipe"]
@@ -19,6 +20,8 @@ __all__ = ["DataPart", "Recipe", "TrainPart", "load_recipe"]
 # What the tokenizer and the batches decide: not for the recipe's [model].
 DERIVED = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings"}
 DTYPES = ("bf16", "fp32")
+RIVALS = {"text": "dataset", "dataset": "text"}  # --set of one takes the place of the other
+NAMES = {tuple: "files", Dataset: "a name or a table"}  # of types, in errors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,34 +29,53 @@ class DataPart:
     """[data]: text and vocabulary; paths are relative to the recipe file, or to the caller's folder in --set.
 
     Args:
-        text: training files, plain or compressed; a line `<|endoftext|>` separates documents.
-        validation: files that training never sees, or the share of the documents of text to keep apart.
-        vocab_size: entries of the byte-level vocabulary that is learned from text.
+        text: training files: text, JSONL or Parquet by their suffix, plain or compressed.
+        dataset: a Hugging Face dataset instead.
+        field: of a row of JSONL, Parquet or the dataset, the one with the text.
+        validation: files or a dataset that training never sees, or the share of the training documents to keep apart.
+        vocab_size: entries of the byte-level vocabulary that is learned from the training documents.
         tokenizer: an existing tokenizer.json instead.
+        end_token: its token that begins and ends documents, where it has none of the known names.
         shards: folder of the token files; `shards` in the run's folder when left out.
     """
 
-    text: tuple[Path, ...]
-    validation: tuple[Path, ...] | float = 0.01
+    text: tuple[Path, ...] = ()
+    dataset: Dataset | None = None
+    field: str = "text"
+    validation: tuple[Path, ...] | Dataset | float = 0.01
     vocab_size: int = 4096
     tokenizer: Path | None = None
+    end_token: str | None = None
     shards: Path | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.validation, float):
             _require("data.validation", self.validation, 0 < self.validation < 1, "a share between 0 and 1, or files")
-        _require("data.text", self.text, len(self.text) > 0, "at least one file")
+        if bool(self.text) == bool(self.dataset):
+            what = "both given" if self.text else "both missing"
+            raise ConfigError(f"data.text and data.dataset are {what}", "give files or a dataset")
+        if self.end_token and not self.tokenizer:
+            raise ConfigError(f"data.end_token {self.end_token!r} has no data.tokenizer", "give both, or neither")
 
     @property
     def source(self) -> Source:
         """What the token shards are made of; refuses files that are not there."""
-        held_out = self.validation if isinstance(self.validation, tuple) else ()
-        for field, paths in (("text", self.text), ("validation", held_out)):
-            for path in paths:
-                if not path.is_file():
-                    own = "--set data.text=FILE --set data.validation=0.01"
-                    raise DataError(f"data.{field} {path} does not exist", f"train on a text of your own: {own}")
-        return Source(text=self.text, validation=self.validation, vocab_size=self.vocab_size, tokenizer=self.tokenizer)
+        held_out = self.validation
+        return Source(
+            text=self.dataset or self._files("text", self.text),
+            validation=self._files("validation", held_out) if isinstance(held_out, tuple) else held_out,
+            vocab_size=self.vocab_size,
+            tokenizer=self.tokenizer,
+            end_token=self.end_token,
+        )
+
+    def _files(self, key: str, paths: tuple[Path, ...]) -> Files:
+        for path in paths:
+            if not path.is_file():
+                problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+                own = "--set data.text=FILE --set data.validation=0.01"
+                raise DataError(f"data.{key} {path} {problem}", f"train on a text of your own: {own}")
+        return Files(paths=paths, field=self.field)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +88,7 @@ class TrainPart:
         second_stage: share of steps after which the rate is halved; 1 never halves.
         weight_decay: of projections only; gains, bounds and embeddings have none.
         clip: largest norm of the gradient.
+        document_mask: every document starts from an empty state, also within a window.
         keep: how many checkpoints to keep.
     """
 
@@ -82,6 +105,7 @@ class TrainPart:
     weight_decay: float = 0.1
     clip: float = 1.0
     dtype: str = "bf16"
+    document_mask: bool = True
     seed: int = 1
     validate_every: int = 200
     checkpoint_every: int = 200
@@ -143,9 +167,11 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     parts = {name: _resolved(name, dict(_table(raw, name)), path.parent) for name in ("model", "data", "train")}
     for override in overrides:
         section, key, value = _override(override)
+        if section == "data" and key in RIVALS:
+            parts[section].pop(RIVALS[key], None)
         parts[section][key] = _resolved(section, {key: value}, Path())[key]
     model = _typed(ModelConfig, "model", parts["model"], exclude=DERIVED)
-    data = DataPart(**_typed(DataPart, "data", parts["data"]))
+    data = DataPart(**_typed(DataPart, "data", _with_datasets(parts["data"])))
     return Recipe(name=path.stem, model=model, data=data, train=TrainPart(**_typed(TrainPart, "train", parts["train"])))
 
 
@@ -181,17 +207,41 @@ def _override(text: str) -> tuple[str, str, Any]:
 
 
 def _resolved(section: str, table: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths of [data] become absolute; a single file may stand for a list of one."""
+    """Paths of [data] become absolute; a single file may stand for a list of one, a dataset's name for its table."""
     if section != "data":
         return table
-    for key in ("text", "validation", "tokenizer", "shards"):
-        value = table.get(key)
-        if key in ("text", "validation") and isinstance(value, str):
-            value = [value]
-        if isinstance(value, list):
-            table[key] = tuple((folder / str(item)).resolve() for item in value)
-        elif isinstance(value, str):
+    for key, value in table.items():
+        if key in ("text", "validation") and isinstance(value, str | list):
+            table[key] = _matching(folder, [value] if isinstance(value, str) else value)
+        elif key in ("tokenizer", "shards") and isinstance(value, str):
             table[key] = (folder / value).resolve()
+        elif key in ("dataset", "validation") and isinstance(value, str | dict):
+            table[key] = _located({"name": value} if isinstance(value, str) else value, folder)
+    return table
+
+
+def _matching(folder: Path, names: Iterable[object]) -> tuple[Path, ...]:
+    """Files by name, or all that a pattern such as corpus/*.parquet matches."""
+    paths: list[str] = []
+    for name in map(str, names):
+        found = sorted(glob.glob(str(folder / name), recursive=True)) if "*" in name else []
+        paths += found or [str(folder / name)]
+    return tuple(Path(path).resolve() for path in paths)
+
+
+def _located(dataset: dict[str, Any], folder: Path) -> dict[str, Any]:
+    name = dataset.get("name")
+    local = isinstance(name, str) and (folder / name).is_dir()
+    return {**dataset, "name": (folder / str(name)).resolve()} if local else dataset
+
+
+def _with_datasets(table: dict[str, Any]) -> dict[str, Any]:
+    """[data] with Dataset in place of tables; that of validation says what differs from data.dataset."""
+    given = table.get("dataset")
+    for key, defaults in (("dataset", {}), ("validation", given if isinstance(given, dict) else {})):
+        if isinstance(table.get(key), dict):
+            known = _typed(Dataset, f"data.{key}", {**defaults, **table[key]}, exclude=("field",))
+            table = {**table, key: Dataset(**known, field=table.get("field", "text"))}
     return table
 
 
@@ -212,7 +262,8 @@ def _value(field: str, value: Any, hint: Any) -> Any:
     if float in origins and isinstance(value, int) and not isinstance(value, bool) and int not in origins:
         return float(value)
     fits = isinstance(value, origins) and (not isinstance(value, bool) or bool in origins)
-    _require(field, value, fits, " or ".join(kind.__name__ for kind in origins if kind is not type(None)))
+    expected = (NAMES.get(kind, kind.__name__) for kind in origins if kind is not type(None))
+    _require(field, value, fits, " or ".join(expected))
     return value
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from unmul.data import Batches, Shards, open_shards
-from unmul.data.tokenizer import end_id
 from unmul.errors import UsageError
 from unmul.model import MatMulFreeLM, initialise
 from unmul.train import state
@@ -60,7 +59,7 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
         raise UsageError(f"{out} holds a run already ({found.name})", "continue it with --resume, or use another --out")
     source = recipe.data.source
     out.mkdir(parents=True, exist_ok=True)
-    shards, made = open_shards(recipe.data.shards or out / "shards", source)
+    shards, made = open_shards(recipe.data.shards or out / "shards", source, lines=lines)
     trainer = Trainer(recipe, out, shards)
     if found:
         trainer.restore(found)
@@ -81,9 +80,12 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, out: Path, shards: Shards) -> None:
         train = recipe.train
-        config = recipe.model_config(shards.tokenizer.get_vocab_size(), end_id(shards.tokenizer))
+        config = recipe.model_config(shards.vocab_size, shards.end)
         self.recipe, self.out, self.shards, self.done = recipe, out, shards, 0
-        self.batches = Batches(shards.read(shards.train), batch=train.batch, context=train.context, seed=train.seed)
+        end = shards.end if train.document_mask else None
+        self.batches = Batches(
+            shards.read(shards.train), batch=train.batch, context=train.context, seed=train.seed, end=end
+        )
         self.model = MatMulFreeLM(config)
         initialise(self.model, torch.Generator().manual_seed(train.seed))
         self.optimizer = make_optimizer(self.model, train)
@@ -116,7 +118,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of this moment."""
-        return state.save(self.out, self.model, self.optimizer, self.shards.tokenizer, self.card())
+        return state.save(self.out, self.model, self.optimizer, self.shards, self.card())
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint says about its making."""

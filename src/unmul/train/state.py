@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 
+from unmul.data import Shards
 from unmul.data.tokenizer import save_tokenizer
 from unmul.errors import CheckpointError, ConfigError
 from unmul.files import write_text
@@ -32,12 +32,12 @@ FREE = {"train.validate_every", "train.checkpoint_every", "train.keep", "data.sh
 
 
 def save(
-    out: Path, model: MatMulFreeLM, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer, card: Mapping[str, Any]
+    out: Path, model: MatMulFreeLM, optimizer: torch.optim.Optimizer, shards: Shards, card: Mapping[str, Any]
 ) -> Path:
     """Write a checkpoint whole or not at all, named after card["steps"]; then remove all but the last ones."""
 
     def companions(folder: Path) -> None:
-        save_tokenizer(tokenizer, folder)
+        save_tokenizer(shards.tokenizer, folder, shards.end)
         write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
         moments = io.BytesIO()  # torch.save itself turns a full disk into a RuntimeError about positions
         torch.save(optimizer.state_dict(), moments)

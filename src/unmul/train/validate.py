@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 
 from unmul.data import Shards
-from unmul.data.tokenizer import end_id
 from unmul.evaluate import Bits, Document, measure
 from unmul.evaluate.latent import TorchEngine
 from unmul.model import MatMulFreeLM
@@ -16,5 +15,5 @@ __all__ = ["validate"]
 def validate(model: MatMulFreeLM, shards: Shards) -> Bits:
     """Score the validation documents with the model as it is, in float32."""
     documents = (Document(ids, size) for ids, size in shards.documents(shards.validation))
-    sums = measure(TorchEngine(model), documents, end_id(shards.tokenizer))
+    sums = measure(TorchEngine(model), documents, shards.end)
     return deque(sums, maxlen=1).pop()
