@@ -33,4 +33,4 @@ def weights_checksum(folder: Path) -> str:
     """What identifies the weights of a folder: the checksum that packing wrote, or SHA-256 over its weight files."""
     if is_packed(folder):
         return str(read_config(folder)[1]["quantization_config"]["checksum"])
-    return fingerprint(sorted(folder.glob("*.safetensors")))
+    return "sha256:" + fingerprint(sorted(folder.glob("*.safetensors")))

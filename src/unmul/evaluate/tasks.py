@@ -25,7 +25,7 @@ __all__ = ["run_tasks"]
 
 SPLIT = "local"  # of a task whose items come from a file
 BOOTSTRAP = 1000  # resamplings for the standard error of a figure that is not a mean
-# lm-eval has one bar an item type and forks for the bootstrap; ours is enough, and engines have threads.
+# One progress bar is enough, ours; and the bootstrap must not fork beside the threads of an engine.
 QUIET = {"TQDM_DISABLE": "1", "DISABLE_MULTIPROC": "1"}
 
 
