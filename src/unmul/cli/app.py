@@ -27,7 +27,7 @@ __all__ = ["VERBS", "app", "main"]
 VERBS = {
     "run": "Write text with a packed model: the embedded one, or MODEL.",
     "train": "Train a model from a recipe and text files.",
-    "eval": "Measure how well a model predicts a text.",
+    "eval": "Measure how well a model predicts texts, or does on tasks.",
     "pack": "Pack a trained folder at 1.6 bits a ternary weight.",
     "bench": "Measure the speed of a model on this machine.",
     "info": "Show what a checkpoint folder or a preset holds.",

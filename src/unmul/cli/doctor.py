@@ -20,6 +20,7 @@ __all__ = ["Check", "checks", "doctor"]
 OPTIONAL = {
     "torch": ("training, and evaluating latent folders", "pip install 'unmul[train]'"),
     "transformers": ("AutoModelForCausalLM on our folders", "pip install 'unmul[train]'"),
+    "lm_eval": ("task suites of unmul eval", "pip install 'unmul[eval]'"),
     "triton": ("fast training on a GPU", "comes with PyTorch for CUDA on Linux"),
 }
 
