@@ -89,3 +89,10 @@ def test_a_wrong_row_is_named_with_its_line(tmp_path, name, row, reason):
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="is empty"):
         read_rows(write(tmp_path, "blimp"), "blimp")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_item_of_the_reference_files_is_read(shared, name):
+    path = find_file(shared / "data" / "benchmarks", name)
+    manifest = json.loads((shared / "data" / "MANIFEST.json").read_text())
+    assert len(read_rows(path, name)) == manifest["files"][f"benchmarks/{path.name}"]["rows"]

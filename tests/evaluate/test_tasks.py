@@ -201,7 +201,10 @@ def test_the_command_shows_figures_and_says_that_a_limit_is_a_trial(speaker, dat
     done = run_unmul("eval", speaker, "--tasks", "arc_easy,lambada_openai", "--data", data, "--limit", "2")
     assert done.stdout.startswith("arc_easy acc               0.")
     assert "± " in done.stdout
-    assert done.stderr == "only the first 2 items of each task: a trial, not a result\n"
+    assert done.stderr.splitlines() == [
+        "only the first 2 items of each task: a trial, not a result",
+        "preparing items; scoring begins when all are ready",
+    ]
 
 
 def test_a_packed_model_needs_no_torch(speaker, data):
@@ -241,3 +244,27 @@ def test_an_item_of_an_unknown_phenomenon_is_refused(run, tmp_path):
     (tmp_path / "blimp.jsonl").write_text('{"uid": "adverbs", "good": "a", "bad": "b"}\n')
     with pytest.raises(DataError, match="has items of blimp_adverbs"):
         run("blimp", data=tmp_path)
+
+
+class Hub:
+    """In place of lm-eval's TaskManager, which reads 14,000 files: two names, and a hub that does not answer."""
+
+    task_index = all_tasks = {"arc_easy": None, "arc_challenge": None}  # noqa: RUF012
+
+    def load(self, names):
+        raise ConnectionError(f"Couldn't reach {names}\nafter 5 tries")
+
+
+def test_a_hub_that_does_not_answer_is_one_line_that_names_the_way_out(run, monkeypatch):
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", Hub)
+    with pytest.raises(DataError) as raised:
+        run("arc_easy", data=None)
+    assert str(raised.value) == (
+        "the hub's data cannot be had (Couldn't reach ['arc_easy']): give local files with --data DIR"
+    )
+
+
+def test_a_name_that_lm_eval_does_not_know_gets_the_nearest(run, monkeypatch):
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", Hub)
+    with pytest.raises(UsageError, match=r"lm-eval has no task 'arc_esy': did you mean 'arc_easy'\?"):
+        run("arc_esy", data=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,9 @@ from unmul.cli.progress import Progress
 from unmul.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from unmul.engine import Engine
     from unmul.evaluate import TextBits
 
 __all__ = ["eval"]
@@ -73,19 +77,15 @@ def _eval_texts(
     engine = open_any(model, device)
     window = window or engine.config.max_position_embeddings
     tokenizer = folder_tokenizer(model, engine.config)
-    each: list[tuple[str, TextBits]] = []
-    for file in files:
-        each.append((str(file), _measure(engine, tokenizer, file, window, limit)))
-    total = TextBits()
-    for _file, found in each:
-        total = total.plus(found)
+    each = [(str(file), _measure(engine, tokenizer, file, window, limit)) for file in files]
+    total = reduce(TextBits.plus, (found for _file, found in each))
     if json:
         emit(_figures(total, window) | {"files": [{"file": file} | _figures(found, window) for file, found in each]})
     else:
         print(rows(_text_rows(total, window, each)))
 
 
-def _measure(engine: Any, tokenizer: Any, file: Path, window: int, limit: int | None) -> TextBits:
+def _measure(engine: Engine, tokenizer: Tokenizer, file: Path, window: int, limit: int | None) -> TextBits:
     from unmul.data import read_documents
     from unmul.evaluate import TextBits, measure_texts
 
@@ -133,6 +133,9 @@ def _eval_tasks(model: Path, names: str, data: Path | None, limit: int | None, d
     engine = open_any(model, device)
     tokenizer = folder_tokenizer(model, engine.config)
     listed = [name.strip() for name in names.split(",") if name.strip()]
+    if limit is not None:
+        note(f"only the first {limit} items of each task: a trial, not a result")
+    note("preparing items; scoring begins when all are ready")  # lm-eval takes a minute for all of BLiMP
     start = time.perf_counter()
     found = run_tasks(engine, tokenizer, listed, data=data, limit=limit, open_meter=Progress)
     if json:
@@ -140,8 +143,6 @@ def _eval_tasks(model: Path, names: str, data: Path | None, limit: int | None, d
         about = {"folder": model.name, "checksum": weights_checksum(model), "backend": engine.backend}
         emit(found | {"model": about, "seconds": time.perf_counter() - start})
         return
-    if limit is not None:
-        note(f"only the first {limit} items of each task: a trial, not a result")
     print(rows(line for name, figures in found["tasks"].items() for line in _task_rows(name, figures)))
 
 

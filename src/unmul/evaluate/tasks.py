@@ -55,12 +55,14 @@ def run_tasks(
         try:
             import lm_eval
             from lm_eval.evaluator import evaluate
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if error.name not in ("lm_eval", "datasets"):
+                raise
             raise MissingExtraError("lm-eval", "eval") from None
         from unmul.evaluate.harness import HarnessLM
 
         names = list(dict.fromkeys(names))
-        files = {name: find_file(data, name) for name in _with_format(names)} if data else {}
+        files = _files(names, data) if data else {}
         tasks = _from_files(files) if data else _from_hub(names)
         model = HarnessLM(engine, tokenizer, open_meter)
         found = evaluate(model, tasks, limit=limit, bootstrap_iters=BOOTSTRAP, log_samples=False)
@@ -86,13 +88,12 @@ def _quiet() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _with_format(names: Sequence[str]) -> Sequence[str]:
+def _files(names: Sequence[str], folder: Path) -> dict[str, Path]:
     for name in names:
         if name not in FORMATS:
-            raise UsageError(
-                f"task {name!r} has no local format", f"choose from {', '.join(FORMATS)}, or leave out --data"
-            )
-    return names
+            remedy = f"choose from {', '.join(FORMATS)}, or leave out --data"
+            raise UsageError(f"task {name!r} has no local format", remedy)
+    return {name: find_file(folder, name) for name in names}
 
 
 def _from_hub(names: Sequence[str]) -> Mapping[str, Any]:
