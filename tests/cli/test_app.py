@@ -20,7 +20,7 @@ SURFACE = {
     "run": "MODEL --prompt -p --new -n --temp --top-p --top-k --seed --threads -t --device --json",
     "train": "RECIPE --set --out --resume --json",
     "plot": "RUN --x --out --json",
-    "eval": "MODEL --text --limit --device --json",
+    "eval": "MODEL --text --window --tasks --data --limit --device --json",
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
     "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --json",
@@ -68,10 +68,7 @@ def test_help_names_every_verb_and_loads_none():
         (["run", "--temp"], "--temp requires an argument (see unmul run --help)"),
         (["run", "a", "b"], "unexpected argument 'b' (see unmul run --help)"),
         (["pack", "a"], "PACKED is missing (see unmul pack --help)"),
-        (
-            ["eval", "a", "--txt", "b"],
-            "--text is missing. Did you mean --text instead of --txt? (see unmul eval --help)",
-        ),
+        (["eval", "a", "--txt", "b"], "Unknown option: --txt. Did you mean --text? (see unmul eval --help)"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

@@ -79,7 +79,8 @@ def test_ctrl_c_stops_an_answer_and_not_the_session(monkeypatch, capsys, speaker
 
 def test_eval_counts_text_and_not_the_separating_line(capsys, speaker, text_file):
     found = answer(capsys, "eval", speaker, "--text", text_file)
-    assert sorted(found) == ["bits_per_byte", "bytes", "perplexity", "tokens"]
+    assert sorted(found) == ["bits_per_byte", "bytes", "files", "perplexity", "tokens", "windowed"]
+    assert sorted(found["windowed"]) == ["bits_per_byte", "perplexity", "window"]
     assert found["bytes"] == len("Once upon a time.\nThe sun rose: déjà vu.\n".encode())
     assert found["perplexity"] == pytest.approx(2 ** (found["bits_per_byte"] * found["bytes"] / found["tokens"]))
     assert 0 < found["bits_per_byte"] < math.inf
@@ -95,13 +96,50 @@ def test_eval_of_a_latent_folder_runs_in_torch_and_agrees(capsys, speaker, text_
 def test_eval_reads_compressed_text_and_stops_at_the_limit(capsys, speaker, text_file):
     packed = text_file.with_suffix(".txt.xz")
     packed.write_bytes(lzma.compress(text_file.read_bytes()))
-    assert answer(capsys, "eval", speaker, "--text", packed) == answer(capsys, "eval", speaker, "--text", text_file)
+    (whole, plain) = (answer(capsys, "eval", speaker, "--text", file) for file in (packed, text_file))
+    assert whole.pop("files")[0]["file"] == str(packed)
+    assert whole == {key: value for key, value in plain.items() if key != "files"}
     assert answer(capsys, "eval", speaker, "--text", packed, "--limit", 1)["bytes"] == 18
 
 
 def test_eval_shows_its_figures(capsys, speaker, text_file):
     assert main(["eval", str(speaker), "--text", str(text_file)]) == 0
-    assert re.match(r"bits per byte  \d\.\d{4}\nperplexity     [\d.]+ per token\n", capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    assert re.match(
+        r"bits per byte +\d\.\d{4}\nperplexity +[\d.]+ per token\nin windows of 2048 +\d\.\d{4} bits", shown
+    )
+    assert str(text_file) not in shown
+
+
+def test_eval_gives_each_of_several_texts_and_their_sum(capsys, tmp_path, speaker, text_file):
+    other = tmp_path / "other.txt"
+    other.write_text("One by one.")
+    found = answer(capsys, "eval", speaker, "--text", text_file, "--text", other, "--window", 4)
+    assert [part["file"] for part in found["files"]] == [str(text_file), str(other)]
+    for key in ("tokens", "bytes"):
+        assert found[key] == sum(part[key] for part in found["files"])
+    for total, parts in ((found, found["files"]), (found["windowed"], [part["windowed"] for part in found["files"]])):
+        bits = sum(part["bits_per_byte"] * file["bytes"] for part, file in zip(parts, found["files"], strict=True))
+        assert total["bits_per_byte"] == pytest.approx(bits / found["bytes"])
+    assert found["windowed"]["window"] == 4
+    assert main(["eval", str(speaker), "--text", str(text_file), "--text", str(other)]) == 0
+    assert f"{other} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "--text and --tasks are both missing"),
+        (["--text", "a", "--tasks", "piqa"], "--text and --tasks are both given"),
+        (["--text", "a", "--data", "b"], "--data b has no --tasks"),
+        (["--tasks", "piqa", "--window", "8"], "--window 8 cannot be used"),
+        (["--text", "a", "--window", "0"], "--window 0 cannot be used"),
+    ],
+    ids=["neither", "both", "data", "window-of-tasks", "window-of-nothing"],
+)
+def test_eval_refuses_flags_that_do_not_go_together(capsys, words, problem):
+    assert main(["eval", "nothing", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {problem}: ")
 
 
 @pytest.mark.parametrize("embeddings", ["int8", "bf16"])

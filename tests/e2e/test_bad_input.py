@@ -70,7 +70,7 @@ def test_text_that_is_absent_or_empty(speaker, tmp_path):
     (tmp_path / "empty.txt").touch()
     refused("absent.txt does not exist", "eval", speaker, "--text", tmp_path / "absent.txt")
     refused("empty.txt holds no text", "eval", speaker, "--text", tmp_path / "empty.txt")
-    refused("--limit 0 leaves no text", "eval", speaker, "--text", tmp_path / "empty.txt", "--limit", "0")
+    refused("--limit 0 leaves nothing", "eval", speaker, "--text", tmp_path / "empty.txt", "--limit", "0")
 
 
 def test_unknown_preset():

@@ -28,7 +28,7 @@ VERBS = {
     "run": "Write text with a packed model: the embedded one, or MODEL.",
     "train": "Train a model from a recipe and text files.",
     "plot": "Draw the loss curves of training runs.",
-    "eval": "Measure how well a model predicts a text.",
+    "eval": "Measure how well a model predicts texts, or does on tasks.",
     "pack": "Pack a trained folder at 1.6 bits a ternary weight.",
     "serve": "Serve a model: OpenAI's routes, and a page.",
     "bench": "Measure the speed of a model on this machine.",

@@ -21,6 +21,7 @@ OPTIONAL = {
     "torch": ("training, and evaluating latent folders", "pip install 'unmul[train]'"),
     "transformers": ("AutoModelForCausalLM on our folders", "pip install 'unmul[train]'"),
     "fastapi": ("unmul serve", "pip install 'unmul[serve]'"),
+    "lm_eval": ("task suites of unmul eval", "pip install 'unmul[eval]'"),
     "triton": ("fast training on a GPU", "comes with PyTorch for CUDA on Linux"),
 }
 

@@ -3,6 +3,9 @@
 Bits per byte = sum of -log2 p over all text tokens of all documents / UTF-8 bytes of their text. The first token of
 a document is predicted from the end token in an empty state; the state then runs through the whole document, of any
 length. The end token itself is context only: it is never predicted, and its line in a text file has no bytes.
+
+The windowed figure is what a model with a bounded context gives: the state is emptied every `window` tokens, and each
+token is still predicted once, the first of a window from the token before it alone.
 """
 
 # T tokens, V vocabulary
@@ -15,11 +18,12 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from unmul.config import ModelConfig
 from unmul.engine.base import FloatArray
 
-__all__ = ["Bits", "Document", "Predictor", "measure", "surprise"]
+__all__ = ["Bits", "Document", "Predictor", "log2_probabilities", "measure", "measure_document"]
 
 CHUNK = 512  # tokens a forward call: bounds the logits in memory, changes no result
 
@@ -30,6 +34,7 @@ class Predictor(Protocol[State]):
     """The part of engine.base.Engine that measuring needs, with a context of any kind."""
 
     config: ModelConfig
+    backend: str
 
     def new_state(self) -> State:
         """The context before the first token."""
@@ -37,6 +42,10 @@ class Predictor(Protocol[State]):
 
     def forward(self, ids: Sequence[int], state: State, *, every: bool = False) -> FloatArray:
         """Read tokens into the context; the logits [T, V] after every one, or [V] after the last."""
+        ...
+
+    def step(self, ids: Sequence[int], states: Sequence[State]) -> FloatArray:
+        """Read one token into each of several contexts; the logits [B, V] after it."""
         ...
 
 
@@ -78,24 +87,29 @@ def measure(engine: Predictor[State], documents: Iterable[Document], end: int) -
     """
     total = Bits()
     for document in documents:
-        total += _measure_document(engine, document, end)
+        total += measure_document(engine, document, end)
         yield total
 
 
-def _measure_document(engine: Predictor[State], document: Document, end: int) -> Bits:
-    state = engine.new_state()
-    bits = 0.0
+def measure_document(engine: Predictor[State], document: Document, end: int, window: int | None = None) -> Bits:
+    """Score one document; with window, the state is emptied every so many tokens."""
+    length = len(document.ids)
     context = [end, *document.ids[:-1]]
-    for start in range(0, len(document.ids), CHUNK):
-        logits_TV = engine.forward(context[start : start + CHUNK], state, every=True)
-        bits += surprise(logits_TV, document.ids[start : start + CHUNK])
-    return Bits(bits, len(document.ids), document.bytes)
+    bits = 0.0
+    for first in range(0, length, window or max(length, 1)):
+        state = engine.new_state()
+        last = min(first + window, length) if window else length
+        for start in range(first, last, CHUNK):
+            part = slice(start, min(start + CHUNK, last))
+            bits -= float(
+                log2_probabilities(engine.forward(context[part], state, every=True), document.ids[part]).sum()
+            )
+    return Bits(bits, length, document.bytes)
 
 
-def surprise(logits_TV: FloatArray, targets: Sequence[int]) -> float:
-    """Sum of -log2 p of the T targets under the softmax of their logits, in float64."""
+def log2_probabilities(logits_TV: FloatArray, targets: Sequence[int]) -> npt.NDArray[np.float64]:
+    """log2 p [T] of one target a row under the softmax of its logits, in float64."""
     wide_TV = logits_TV.astype(np.float64)
-    largest_T = wide_TV.max(-1)
-    log_sum_T = largest_T + np.log(np.exp(wide_TV - largest_T[:, None]).sum(-1))
-    chosen_T = wide_TV[np.arange(len(targets)), np.asarray(targets)]
-    return float((log_sum_T - chosen_T).sum() / math.log(2))
+    wide_TV -= wide_TV.max(-1, keepdims=True)
+    chosen_T = wide_TV[np.arange(len(targets)), np.asarray(targets, np.int64)]
+    return (chosen_T - np.log(np.exp(wide_TV).sum(-1))) / math.log(2)

@@ -34,8 +34,9 @@ class TorchEngine:
         ids_BT = torch.tensor([list(ids)], device=self._device)
         output = self._model(ids_BT, torch.tensor(state, device=self._device)[:, None])
         state[:] = output.state[:, 0].cpu().numpy()
-        logits_TV: FloatArray = output.logits[0].float().cpu().numpy()
-        return logits_TV if every else logits_TV[-1]
+        logits_TV = output.logits[0] if every else output.logits[0, -1]  # the others need not leave the device
+        logits: FloatArray = logits_TV.float().cpu().numpy()
+        return logits
 
     @torch.inference_mode()
     def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:

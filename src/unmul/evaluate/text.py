@@ -1,56 +1,45 @@
-"""Bits per byte of raw text under any checkpoint folder: packed on its native engine, others in PyTorch."""
+"""Bits per byte of raw text, with the state carried on through every document, and in windows beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from unmul.checkpoint import is_packed
-from unmul.checkpoint.folder import CONFIG, read_json
 from unmul.data.tokenizer import encode_all
-from unmul.engine import open_engine
-from unmul.errors import ConfigError, MissingExtraError
-from unmul.evaluate.bits import Bits, Document, Predictor, measure
+from unmul.errors import ConfigError
+from unmul.evaluate.bits import Bits, Document, Predictor, measure_document
 
-__all__ = ["measure_texts", "open_any"]
-
-
-def open_any(folder: Path, device: str = "cpu") -> Predictor[Any]:
-    """A packed folder on its engine; a latent one, or that of a Llama, in PyTorch.
-
-    Raises:
-        MissingExtraError: the folder needs PyTorch or transformers, which is not installed.
-    """
-    llama = read_json(folder / CONFIG).get("model_type") == "llama"
-    if not llama and is_packed(folder):
-        return open_engine(folder, device=device)
-    try:
-        return _open_llama(folder, device) if llama else _open_latent(folder, device)
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers"):
-            raise
-        raise MissingExtraError(error.name, "train") from None
+__all__ = ["TextBits", "measure_texts"]
 
 
-def _open_latent(folder: Path, device: str) -> Predictor[Any]:
-    from unmul.evaluate.latent import open_latent
+class TextBits(NamedTuple):
+    """Sums over documents: with the state carried on, and with the state emptied every window tokens."""
 
-    return open_latent(folder, device)
+    whole: Bits = Bits()
+    windowed: Bits = Bits()
+
+    def plus(self, other: TextBits) -> TextBits:
+        """The sums of both."""
+        return TextBits(self.whole + other.whole, self.windowed + other.windowed)
 
 
-def _open_llama(folder: Path, device: str) -> Predictor[Any]:
-    from unmul.evaluate.windows import open_llama
-
-    return open_llama(folder, device)
-
-
-def measure_texts(engine: Predictor[Any], tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[Bits]:
-    """Score texts one by one, each from an empty state; yields the running sum after each."""
+def measure_texts(
+    engine: Predictor[Any], tokenizer: Tokenizer, texts: Iterable[str], window: int
+) -> Iterator[TextBits]:
+    """Score texts one by one, each from an empty state; yields the running sums after each."""
     begin = engine.config.begin_token_id
     if begin is None:
         raise ConfigError("the model has no begin or end token", "set eos_token_id in its config.json")
-    documents = (Document(ids, size) for ids, size in encode_all(tokenizer, texts))
-    yield from measure(engine, documents, begin)
+    total = TextBits()
+    for ids, size in encode_all(tokenizer, texts):
+        total = total.plus(_measure_text(engine, Document(ids, size), begin, window))
+        yield total
+
+
+def _measure_text(engine: Predictor[Any], document: Document, begin: int, window: int) -> TextBits:
+    whole = measure_document(engine, document, begin)
+    if len(document.ids) <= window:  # the same computation
+        return TextBits(whole, whole)
+    return TextBits(whole, measure_document(engine, document, begin, window))

@@ -33,6 +33,8 @@ class WindowEngine:
     predicted from all tokens before it, or from at least window / 2 and at most window of them: a recurrence sees all.
     That handicap, and the twofold work, are the price of a model whose positions end at the training context.
 
+    A step reads the windows of all contexts again: there is no cache.
+
     Args:
         predict: logits [B, T, V] of ids [B, T].
         config: the shape; max_position_embeddings is the window.
@@ -40,6 +42,7 @@ class WindowEngine:
 
     def __init__(self, predict: Callable[[torch.Tensor], torch.Tensor], config: ModelConfig, device: str) -> None:
         self.config = config
+        self.backend = f"torch {torch.__version__}, {device}"
         self._predict, self._window, self._device = predict, config.max_position_embeddings, device
 
     def new_state(self) -> list[int]:
@@ -55,6 +58,14 @@ class WindowEngine:
         state[:] = text[-self._window :]
         logits: FloatArray = torch.cat(parts).float().cpu().numpy()
         return logits if every else logits[-1]
+
+    def step(self, ids: Sequence[int], states: Sequence[list[int]]) -> FloatArray:
+        for token, state in zip(ids, states, strict=True):
+            state[:] = [*state, token][-self._window :]
+        logits_BTV = self._read(list(states))
+        last_B = torch.tensor([len(state) - 1 for state in states], device=logits_BTV.device)
+        logits: FloatArray = logits_BTV[torch.arange(len(states)), last_B].float().cpu().numpy()
+        return logits
 
     @torch.inference_mode()
     def _read(self, windows: list[list[int]]) -> torch.Tensor:

@@ -1,0 +1,33 @@
+"""A model without a state as something to measure: one token of several texts is one of each alone."""
+
+from dataclasses import replace
+
+import torch
+from models import TINY
+
+from unmul.evaluate.windows import WindowEngine
+
+WINDOW, VOCABULARY = 6, 11
+TABLE = torch.randn((VOCABULARY, VOCABULARY), generator=torch.Generator().manual_seed(0))
+
+
+def predict(ids_BT):
+    """Logits that depend on every token of the window so far, and on nothing after it."""
+    return TABLE[ids_BT].cumsum(1)
+
+
+def test_a_step_of_texts_of_any_length_is_one_token_of_each_alone():
+    shape = replace(TINY, vocab_size=VOCABULARY, max_position_embeddings=WINDOW)
+    engine = WindowEngine(predict, shape, "cpu")
+    lengths = (1, 3, WINDOW - 1, WINDOW, 2 * WINDOW)
+    together, alone = [], []
+    for states in (together, alone):
+        for length in lengths:
+            states.append(engine.new_state())
+            engine.forward([k % VOCABULARY for k in range(length)], states[-1])
+    for round_ in range(3):
+        ids = [(round_ + k) % VOCABULARY for k in range(len(lengths))]
+        logits = engine.step(ids, together)
+        for row, token, state in zip(logits, ids, alone, strict=True):
+            assert (row == engine.forward([token], state)).all()
+        assert together == alone
