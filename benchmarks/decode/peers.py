@@ -1,6 +1,6 @@
 """Our engine beside llama.cpp on the same matrices, machine and threads, in one interleaved run.
 
-    python benchmarks/decode/peers.py [--presets 370m 1.3b 2.7b] [--threads 1 2] [--rounds 5]
+    python benchmarks/decode/peers.py [--series 370m:2 1.3b:1 1.3b:2 2.7b:2] [--rounds 5]
 
 PEER_PYTHON names a Python that has llama-cpp-python and gguf; unset, it is this one. A round is a fresh process of each
 engine, one after another, so that a noisy minute touches all; `chrt -f 50` before the command keeps other processes off
@@ -47,10 +47,10 @@ def main() -> None:
     options = arguments()
     check()
     document = describe() | {"rounds": options.rounds, "peers": versions(), "left_out": {}, "figures": []}
-    for name in options.presets:
+    for name, thread_counts in options.series.items():
         with tempfile.TemporaryDirectory(prefix="unmul-peers-") as temporary:
             files = prepare(Path(temporary), name, document["left_out"])
-            for threads in options.threads:
+            for threads in thread_counts:
                 rounds = [one_round(files, threads) for _ in range(options.rounds)]
                 document["figures"].append({"preset": name, "threads": threads, "engines": summary(rounds)})
                 print(write_report(options.out, "cpu_decode", document, report(document)), flush=True)
@@ -59,11 +59,14 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=["370m", "1.3b", "2.7b"])
-    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, physical_cores()}))
+    both = [f"{name}:{threads}" for name in ("370m", "1.3b", "2.7b") for threads in sorted({1, physical_cores()})]
+    parser.add_argument("--series", nargs="+", default=both, help="preset:threads, as in 1.3b:2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "reports")
-    return parser.parse_args()
+    options = parser.parse_args()
+    named = [series.split(":") for series in options.series]
+    options.series = {name: [int(threads) for other, threads in named if other == name] for name, _ in named}
+    return options
 
 
 def versions() -> str:
