@@ -13,8 +13,10 @@ from unmul.train.baseline import llama_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PARAMETERS = {
-    "370m": 374_108_160, "1.3b": 1_364_779_008, "2.7b": 2_702_357_504, "small-gpu": 24_679_424, "tales-tiny": 3_681_792,
+    "370m": 374_108_160, "1.3b": 1_364_779_008, "2.7b": 2_702_357_504, "small-gpu": 24_679_424,
+    "open-english": 35_701_760, "tales-tiny": 3_681_792,
 }  # fmt: skip
+OWN_TEXT = {"open-english", "tales-tiny"}
 PUBLISHED = {"370m": (15e9, 4e-3), "1.3b": (100e9, 2.5e-3), "2.7b": (100e9, 1.5e-3)}  # tokens, highest rate
 
 
@@ -43,7 +45,7 @@ def test_a_published_recipe_has_the_papers_shape_tokens_and_rate(name):
     assert (found.train.lr, found.train.second_stage, found.train.context) == (lr, 0.5, 2048)
 
 
-@pytest.mark.parametrize("name", sorted(set(PARAMETERS) - {"tales-tiny"}))
+@pytest.mark.parametrize("name", sorted(set(PARAMETERS) - OWN_TEXT))
 def test_a_recipe_without_text_asks_for_one_and_takes_it(name, tmp_path):
     with pytest.raises(DataError, match=r"text\.txt does not exist: .*--set data\.text=FILE"):
         _ = recipe(name).data.source
