@@ -9,7 +9,7 @@ from unmul.ops.gated_scan import PADDING, START, naive
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-SIZES = [(1, 1, 1), (2, 63, 7), (1, 70, 33), (2, 32, 20)]
+SIZES = [(1, 1, 1), (2, 63, 7), (1, 70, 33), (2, 32, 20), (1, 96, 5)]
 IDS = ["B{}-T{}-D{}".format(*size) for size in SIZES]
 MASKS = ["no mask", "padding", "documents", "both"]
 
@@ -83,4 +83,4 @@ def test_padding_leaves_the_state_alone(device: str) -> None:
     mask_BT[:, 30:] = False
     _, last = triton.gated_scan(f, i, state, bound, mask_BT)
     _, expected = triton.gated_scan(f[:, :30], i[:, :30], state, bound, None)
-    assert torch.equal(last, expected)
+    assert torch.allclose(last, expected, rtol=1e-5, atol=1e-6)  # equal but for where segments of time begin

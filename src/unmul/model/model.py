@@ -62,7 +62,7 @@ class Backbone(nn.Module):
 
     def _run(self, layer: nn.Module, *inputs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         if self.gradient_checkpointing and self.training:
-            return checkpoint(layer, *inputs, use_reentrant=False)
+            return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing draws
         return layer(*inputs)
 
     def forget_bounds(self) -> list[Tensor | None]:

@@ -130,7 +130,8 @@ def _save(
 
 
 def _checkpoint_activations(model: LlamaLM) -> None:
-    model.llama.gradient_checkpointing_enable()
+    # Without dropout nothing draws, and a CUDA graph cannot save the generator's state.
+    model.llama.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
 
 TRANSFORMER = Family(

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from unmul.data import Batch, Batches
 from unmul.errors import TrainingError
 from unmul.ops.ternarise.held import hold_codes
 from unmul.train.family import LanguageModel
+from unmul.train.graph import Recorded
 from unmul.train.parallel import Replica
 from unmul.train.recipe import TrainPart
 from unmul.train.schedule import rate
@@ -58,10 +60,11 @@ def steps(
     The weights are untouched when a loss or a gradient is not finite, on whichever process: TrainingError then says
     on all of them which batches did it.
     """
+    device, passes = replica.world.device, _passes(replica, train)
     for step in range(done, train.steps):
         began = time.perf_counter()
         micro = range(step * train.accumulate, (step + 1) * train.accumulate)
-        mean = replica.world.mean(_accumulate_gradients(replica, (batches[index] for index in micro), train))
+        mean = replica.world.mean(passes([_on(device, batches[index]) for index in micro]))
         # The one place of a step where the CPU waits for the GPU.
         loss, norm = torch.stack([mean, replica.clip(train.clip)]).tolist()
         _require_finite(step, micro, loss, norm)
@@ -72,14 +75,20 @@ def steps(
         yield Step(step + 1, loss, norm, rate(step, train), time.perf_counter() - began)
 
 
-def _accumulate_gradients(replica: Replica, batches: Iterable[Batch], train: TrainPart) -> Tensor:
+def _passes(replica: Replica, train: TrainPart) -> Callable[[Sequence[Batch]], Tensor]:
+    """_accumulate_gradients of the replica, recorded where one GPU trains alone and train.graph allows it."""
+    passes = partial(_accumulate_gradients, replica, train)
+    alone = replica.kind == "single" and replica.world.device.type == "cuda"
+    return Recorded(passes, replica.model.parameters()) if alone and train.graph else passes
+
+
+def _accumulate_gradients(replica: Replica, train: TrainPart, batches: Sequence[Batch]) -> Tensor:
     """Gradients of the mean over micro-batches, averaged over processes once; returns this process's mean loss []."""
-    device = replica.world.device
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=replica.world.device)
     with hold_codes():
         for count, batch in enumerate(batches, 1):
             with nullcontext() if count == train.accumulate else replica.local():
-                loss = loss_of(replica, _on(device, batch), train) / train.accumulate
+                loss = loss_of(replica, batch, train) / train.accumulate
                 loss.backward()
             total += loss.detach()
     return total

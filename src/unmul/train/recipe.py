@@ -100,6 +100,7 @@ class TrainPart:
         device: "auto" takes a GPU where there is one.
         parallel: how several processes share the model; "auto" gives each a copy (ddp) where it fits easily.
         compile: torch.compile of every layer.
+        graph: on one GPU, record a step's passes once as a CUDA graph and replay them.
         checkpoint_activations: keep only the input of each layer, and compute the rest again in the backward pass.
     """
 
@@ -127,6 +128,7 @@ class TrainPart:
     device: str = "auto"
     parallel: str = "auto"
     compile: bool = False
+    graph: bool = True
     checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:

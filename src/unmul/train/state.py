@@ -44,7 +44,7 @@ CARD = "training.json"  # how the model came to be, for people and for `unmul in
 # What may change between a run and its continuation without making it another run.
 FREE = {
     "train.validate_every", "train.checkpoint_every", "train.keep", "train.async_checkpoint", "train.device",
-    "train.parallel", "train.compile", "train.checkpoint_activations", "train.trackers", "data.shards",
+    "train.parallel", "train.compile", "train.graph", "train.checkpoint_activations", "train.trackers", "data.shards",
 }  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """Same contract as naive.gated_scan; compared in tests/ops/test_gated_scan.py.
 
 A warp owns 32 columns of one sequence, a thread each, and walks through time with the state in a float32 register
-while the next rows are on their way from memory. The gates are formed on the way, in both directions.
+while the next rows are on their way from memory. The gates are formed on the way, in both directions. Where there are
+too few such warps for the GPU, time is split: see segments.py.
 """
 
-# B batch, T time, D width
+# B batch, T time, D width, S segments of time
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ import torch
 import triton
 import triton.language as tl
 
+from unmul.ops.gated_scan.gates import bound_row, closed_gate, load_rows, masked
 from unmul.ops.gated_scan.naive import PADDING, START
+from unmul.ops.gated_scan.segments import carried, carries, carries_backward, segment_length
 from unmul.ops.rows import sigmoid
 
 __all__ = ["gated_scan"]
@@ -62,9 +65,12 @@ def _scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     batch, time, width = f.shape
     h, last = torch.empty_like(i), torch.empty_like(state)
-    _scan_kernel[(triton.cdiv(width, WIDTH), batch)](
-        f, i, state.contiguous(), f if bound is None else bound, f if mask is None else mask, h, last,
-        time, width, bound is not None, mask is not None, time % ROWS == 0, ROWS, WIDTH, num_warps=1,
+    segment = segment_length(f, ROWS, WIDTH)
+    pieces = triton.cdiv(time, segment)
+    decay, value = (state, state) if pieces == 1 else carries(f, i, bound, mask, segment, ROWS, WIDTH)
+    _scan_kernel[(triton.cdiv(width, WIDTH), pieces, batch)](
+        f, i, state.contiguous(), f if bound is None else bound, f if mask is None else mask, decay, value, h, last,
+        time, width, segment, bound is not None, mask is not None, time % ROWS == 0, ROWS, WIDTH, num_warps=1,
     )  # fmt: skip
     return h, last
 
@@ -77,64 +83,39 @@ def _(
 
 
 @triton.jit
-def _closed(f, bound):
-    """1 - f of the bounded forget gate, without cancellation, and the sigmoid inside."""
-    open_ = sigmoid(f.to(tl.float32))
-    return (1 - bound) * (1 - open_), open_
-
-
-@triton.jit
-def _masked(decay, kind):
-    """The decay as the mask has it: padding keeps the state, a first token drops it."""
-    return tl.where(kind == NO_TOKEN, 1.0, tl.where(kind == FIRST, 0.0, decay))
-
-
-@triton.jit
-def _load_rows(p_rows, start, step: tl.constexpr, time, width, o_d, in_d, COUNT: tl.constexpr, WHOLE: tl.constexpr):
-    """Rows start, start + step, ... of one sequence; zeros outside of time, of which a whole block is never asked."""
-    rows = ()  # no annotation: the compiler would look its name up
-    for index in tl.static_range(COUNT):
-        t = start + step * index
-        present = in_d if WHOLE else in_d & (t >= 0) & (t < time)
-        row = tl.load(p_rows + t * width + o_d, mask=present, other=0.0)
-        rows = rows + (row,)  # type: ignore[assignment] # noqa: RUF005 - tuples here do not unpack
-    return rows
-
-
-@triton.jit
 def _scan_kernel(
-    p_f, p_i, p_state, p_bound, p_mask, p_h, p_last, time, width,
+    p_f, p_i, p_state, p_bound, p_mask, p_decay, p_value, p_h, p_last, time, width, segment,
     HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    sequence = tl.program_id(1).to(tl.int64)
+    piece, pieces, sequence = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     in_d = o_d < width
     p_f += sequence * time * width
     p_i += sequence * time * width
     p_h += sequence * time * width
-    bound = tl.zeros([BLOCK], tl.float32)
-    if HAS_BOUND:
-        bound = tl.load(p_bound + o_d, mask=in_d, other=0.0).to(tl.float32)
+    bound = bound_row(p_bound, o_d, in_d, HAS_BOUND)
     h = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
-    fs = _load_rows(p_f, 0, 1, time, width, o_d, in_d, ROWS, WHOLE)
-    gates = _load_rows(p_i, 0, 1, time, width, o_d, in_d, ROWS, WHOLE)
-    for start in range(0, time, ROWS):
-        after = min(start + ROWS, time - ROWS) if WHOLE else start + ROWS  # the last block is asked for twice
-        next_fs = _load_rows(p_f, after, 1, time, width, o_d, in_d, ROWS, WHOLE)
-        next_gates = _load_rows(p_i, after, 1, time, width, o_d, in_d, ROWS, WHOLE)
+    h = carried(h, p_decay, p_value, 0, 1, piece, sequence * pieces, width, o_d, in_d)
+    first, stop = piece * segment, min((piece + 1) * segment, time)
+    fs = load_rows(p_f, first, 1, stop, width, o_d, in_d, ROWS, WHOLE)
+    gates = load_rows(p_i, first, 1, stop, width, o_d, in_d, ROWS, WHOLE)
+    for start in range(first, stop, ROWS):
+        after = min(start + ROWS, stop - ROWS) if WHOLE else start + ROWS  # the last block is asked for twice
+        next_fs = load_rows(p_f, after, 1, stop, width, o_d, in_d, ROWS, WHOLE)
+        next_gates = load_rows(p_i, after, 1, stop, width, o_d, in_d, ROWS, WHOLE)
         for index in tl.static_range(ROWS):
             t = start + index
-            closed, _ = _closed(fs[index], bound)
+            closed, _ = closed_gate(fs[index], bound)
             i = gates[index].to(tl.float32)
             decay, value = 1 - closed, i * sigmoid(i) * closed
             if HAS_MASK:
-                kind = tl.load(p_mask + sequence * time + t, mask=t < time, other=NO_TOKEN)
-                decay, value = _masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, value)
-            present = in_d if WHOLE else in_d & (t < time)
+                kind = tl.load(p_mask + sequence * time + t, mask=t < stop, other=NO_TOKEN)
+                decay, value = masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, value)
+            present = in_d if WHOLE else in_d & (t < stop)
             h = tl.where(present, decay * h + value, h)
             tl.store(p_h + t * width + o_d, h.to(p_h.dtype.element_ty), mask=present)
         fs, gates = next_fs, next_gates
-    tl.store(p_last + sequence * width + o_d, h, mask=in_d)
+    tl.store(p_last + sequence * width + o_d, h, mask=in_d & (piece == pieces - 1))
 
 
 @torch.library.custom_op("unmul::gated_scan_backward", mutates_args=())
@@ -151,11 +132,14 @@ def _scan_backward(
     """Gradients of f, i [B, T, D], state [B, D] and bound [D]."""
     batch, time, width = f.shape
     grad_f, grad_i, grad_state = torch.empty_like(f), torch.empty_like(i), torch.empty_like(state)
-    shares = torch.empty_like(state)  # of the bound's gradient, one for each sequence
-    _scan_backward_kernel[(triton.cdiv(width, WIDTH), batch)](
+    segment = segment_length(f, BACKWARD_ROWS, WIDTH)
+    pieces = triton.cdiv(time, segment)
+    shares = state.new_empty((batch * pieces, width))  # of the bound's gradient, one for each segment
+    split = carries_backward(f, grad, bound, mask, segment, BACKWARD_ROWS, WIDTH) if pieces > 1 else (state, state)
+    _scan_backward_kernel[(triton.cdiv(width, WIDTH), pieces, batch)](
         grad, grad_last.contiguous(), f, i, h, state.contiguous(), f if bound is None else bound,
-        f if mask is None else mask, grad_f, grad_i, grad_state, shares,
-        time, width, bound is not None, mask is not None, time % BACKWARD_ROWS == 0, BACKWARD_ROWS, WIDTH, num_warps=1,
+        f if mask is None else mask, *split, grad_f, grad_i, grad_state, shares, time, width, segment,
+        bound is not None, mask is not None, time % BACKWARD_ROWS == 0, BACKWARD_ROWS, WIDTH, num_warps=1,
     )  # fmt: skip
     return grad_f, grad_i, grad_state, shares.sum(0)
 
@@ -176,34 +160,36 @@ def _(
 
 @triton.jit
 def _scan_backward_kernel(
-    p_grad, p_grad_last, p_f, p_i, p_h, p_state, p_bound, p_mask, p_grad_f, p_grad_i, p_grad_state, p_shares,
-    time, width,
+    p_grad, p_grad_last, p_f, p_i, p_h, p_state, p_bound, p_mask, p_decay, p_value, p_grad_f, p_grad_i, p_grad_state,
+    p_shares, time, width, segment,
     HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    sequence = tl.program_id(1).to(tl.int64)
+    piece, pieces, sequence = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     in_d = o_d < width
     base = sequence * time * width
-    bound, bound_sum = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
-    if HAS_BOUND:
-        bound = tl.load(p_bound + o_d, mask=in_d, other=0.0).to(tl.float32)
+    bound, bound_sum = bound_row(p_bound, o_d, in_d, HAS_BOUND), tl.zeros([BLOCK], tl.float32)
     state = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
     later = tl.load(p_grad_last + sequence * width + o_d, mask=in_d, other=0.0)  # what comes back from t + 1
-    end = time - 1
-    fs = _load_rows(p_f + base, end, -1, time, width, o_d, in_d, ROWS, WHOLE)
-    gates = _load_rows(p_i + base, end, -1, time, width, o_d, in_d, ROWS, WHOLE)
-    grads = _load_rows(p_grad + base, end, -1, time, width, o_d, in_d, ROWS, WHOLE)
-    befores = _load_rows(p_h + base, end - 1, -1, time, width, o_d, in_d, ROWS, False)
-    for back in range(0, time, ROWS):
+    later = carried(
+        later, p_decay, p_value, pieces - 1, -1, pieces - 1 - piece, sequence * pieces, width, o_d, in_d
+    )  # fmt: skip
+    first, stop = piece * segment, min((piece + 1) * segment, time)
+    end = stop - 1
+    fs = load_rows(p_f + base, end, -1, stop, width, o_d, in_d, ROWS, WHOLE)
+    gates = load_rows(p_i + base, end, -1, stop, width, o_d, in_d, ROWS, WHOLE)
+    grads = load_rows(p_grad + base, end, -1, stop, width, o_d, in_d, ROWS, WHOLE)
+    befores = load_rows(p_h + base, end - 1, -1, stop, width, o_d, in_d, ROWS, False)
+    for back in range(0, stop - first, ROWS):
         start = end - back
-        after = max(start - ROWS, ROWS - 1) if WHOLE else start - ROWS
-        next_fs = _load_rows(p_f + base, after, -1, time, width, o_d, in_d, ROWS, WHOLE)
-        next_gates = _load_rows(p_i + base, after, -1, time, width, o_d, in_d, ROWS, WHOLE)
-        next_grads = _load_rows(p_grad + base, after, -1, time, width, o_d, in_d, ROWS, WHOLE)
-        next_befores = _load_rows(p_h + base, after - 1, -1, time, width, o_d, in_d, ROWS, False)
+        after = max(start - ROWS, first + ROWS - 1) if WHOLE else start - ROWS
+        next_fs = load_rows(p_f + base, after, -1, stop, width, o_d, in_d, ROWS, WHOLE)
+        next_gates = load_rows(p_i + base, after, -1, stop, width, o_d, in_d, ROWS, WHOLE)
+        next_grads = load_rows(p_grad + base, after, -1, stop, width, o_d, in_d, ROWS, WHOLE)
+        next_befores = load_rows(p_h + base, after - 1, -1, stop, width, o_d, in_d, ROWS, False)
         for index in tl.static_range(ROWS):
             t = start - index
-            closed, open_ = _closed(fs[index], bound)
+            closed, open_ = closed_gate(fs[index], bound)
             i = gates[index].to(tl.float32)
             before = tl.where(t == 0, state, befores[index].to(tl.float32))
             grad_h = grads[index].to(tl.float32) + later
@@ -212,15 +198,15 @@ def _scan_backward_kernel(
             grad_i = grad_h * closed * (gate + active * (1 - gate))
             decay, grad_decay = 1 - closed, grad_h * (before - active)
             if HAS_MASK:
-                kind = tl.load(p_mask + sequence * time + t, mask=t >= 0, other=NO_TOKEN)
-                decay, grad_i = _masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, grad_i)
+                kind = tl.load(p_mask + sequence * time + t, mask=t >= first, other=NO_TOKEN)
+                decay, grad_i = masked(decay, kind), tl.where(kind == NO_TOKEN, 0.0, grad_i)
                 grad_decay = tl.where(kind == FIRST, -grad_h * active, tl.where(kind == NO_TOKEN, 0.0, grad_decay))
-            present = in_d if WHOLE else in_d & (t >= 0)
+            present = in_d if WHOLE else in_d & (t >= first)
             later = tl.where(present, decay * grad_h, later)
             grad_f = grad_decay * closed * open_
             bound_sum += tl.where(present, grad_decay * (1 - open_), 0.0)
             tl.store(p_grad_i + base + t * width + o_d, grad_i.to(p_grad_i.dtype.element_ty), mask=present)
             tl.store(p_grad_f + base + t * width + o_d, grad_f.to(p_grad_f.dtype.element_ty), mask=present)
         fs, gates, grads, befores = next_fs, next_gates, next_grads, next_befores
-    tl.store(p_grad_state + sequence * width + o_d, later, mask=in_d)
-    tl.store(p_shares + sequence * width + o_d, bound_sum, mask=in_d)
+    tl.store(p_grad_state + sequence * width + o_d, later, mask=in_d & (piece == 0))
+    tl.store(p_shares + (sequence * pieces + piece) * width + o_d, bound_sum, mask=in_d)
