@@ -24,6 +24,7 @@ from unmul.ops.gated_scan import triton as scan
 from unmul.ops.head_loss import triton as head
 from unmul.ops.norm_project import triton as norm
 from unmul.ops.product import triton as product
+from unmul.ops.product_backward import triton as backward
 from unmul.ops.swiglu_project import triton as swiglu
 from unmul.ops.ternarise import naive as naive_ternarise
 from unmul.ops.ternarise import triton as ternarise
@@ -101,8 +102,12 @@ def weights() -> dict[str, Case]:
     return {
         "ternarise 11264x2048": (lambda: ternarise.ternarise(wide), 9 * wide[0].numel(), "bytes"),
         "ternarise 3x2048x2048": (lambda: ternarise.ternarise(three), 27 * three[0].numel(), "bytes"),
-        "widen weights": (lambda: product.dequantise(codes, scales, False, torch.bfloat16), 3 * codes.numel(), "bytes"),
-        "widen activations": (lambda: product.dequantise(q, s, True, torch.bfloat16), 3 * q.numel(), "bytes"),
+        "widen weights": (
+            lambda: backward.dequantise(codes, scales, False, torch.bfloat16),
+            3 * codes.numel(),
+            "bytes",
+        ),
+        "widen activations": (lambda: backward.dequantise(q, s, True, torch.bfloat16), 3 * q.numel(), "bytes"),
     }
 
 
