@@ -64,11 +64,11 @@ class TernaryLinear(nn.Module):
         return project(x, self.projection)
 
 
-def use_int8_backward(model: nn.Module) -> None:
-    """Take the backward products of every projection of a model of 8-bit operands; the head's stay as they are.
+def use_int8_backward(model: nn.Module, on: bool = True) -> None:
+    """Take the backward products of every projection of a model of 8-bit operands, or not; the head's stay as they are.
 
     ops.head_loss says why not the head's.
     """
     for name, module in model.named_modules():
         if isinstance(module, BitLinear) and name != "lm_head":
-            module.int8_backward = True
+            module.int8_backward = on
