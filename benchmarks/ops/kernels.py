@@ -24,6 +24,7 @@ from unmul.ops.gated_scan import triton as scan
 from unmul.ops.head_loss import triton as head
 from unmul.ops.norm_project import triton as norm
 from unmul.ops.product import triton as product
+from unmul.ops.product_backward import naive as naive_backward
 from unmul.ops.product_backward import triton as backward
 from unmul.ops.swiglu_project import triton as swiglu
 from unmul.ops.ternarise import naive as naive_ternarise
@@ -111,6 +112,28 @@ def weights() -> dict[str, Case]:
     }
 
 
+def gradients() -> dict[str, Case]:
+    """What the 8-bit backward pass adds: rounding, turning, and the product that sums over tokens."""
+    cases: dict[str, Case] = {}
+    for groups, features, columns in ((3, WIDTH, WIDTH), (1, 2 * HIDDEN, WIDTH), (1, WIDTH, HIDDEN)):
+        grads, s = [1e-5 * normal(ROWS, features) for _ in range(groups)], torch.rand(groups, ROWS, device="cuda") + 1
+        found, expected = backward.quantise_gradients(grads, s), naive_backward.quantise_gradients(grads, s)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True)), "rounding is wrong"
+        q = torch.randint(-127, 128, (groups, ROWS, columns), device="cuda", dtype=torch.int8)
+        turned, ones = backward.transpose(q), torch.ones(groups, device="cuda")
+        assert torch.equal(turned, q.mT), "turning is wrong"
+        name, work = f"{groups}x{features}x{columns}", 2 * groups * ROWS * features * columns
+        cases[f"gradient to 8 bits {groups}x{features}"] = (
+            lambda grads=grads, s=s: backward.quantise_gradients(grads, s), 6 * groups * ROWS * features, "bytes"
+        )  # fmt: skip
+        cases[f"turn activations {groups}x{columns}"] = (lambda q=q: backward.transpose(q), 2 * q.numel(), "bytes")
+        cases[f"weight gradient {name}"] = (
+            lambda found=found, turned=turned, ones=ones: product.product(*found[2:], turned, ones, torch.float32),
+            work, "operations",
+        )  # fmt: skip
+    return cases
+
+
 def products() -> dict[str, Case]:
     cases: dict[str, Case] = {}
     for groups, features, columns in PRODUCTS:
@@ -139,7 +162,8 @@ def heads() -> dict[str, Case]:
 
 
 GROUPS = {
-    "scan": scans, "norm": norms, "exit": exits, "weights": weights, "product": products, "head": heads
+    "scan": scans, "norm": norms, "exit": exits, "weights": weights, "gradient": gradients, "product": products,
+    "head": heads,
 }  # fmt: skip
 
 
