@@ -11,6 +11,7 @@ __all__ = [
     "FLOAT32_SUMS",
     "GOLDEN",
     "GOLDEN_LOSSES",
+    "INT8_GRADIENTS",
     "NEAR_TIE",
     "SPLIT_BATCHES",
     "relative_l2",
@@ -25,6 +26,7 @@ BF16_STEPS = 2e-2  # several bf16 roundings in a row, and 8-bit codes that they 
 CODE_FLIPS = 2e-3  # a few 8-bit codes of an operand moved by one, where the last bit of a norm decides
 FLOAT32_SUMS = 2e-6  # the same float32 arithmetic in another order of summation
 BF16_PRODUCTS = 2e-2  # exact operands, but the result and the gradients are rounded to 8 bits
+INT8_GRADIENTS = 3e-2  # rounded to at best 127 steps of the largest of a row or a column
 GOLDEN_LOSSES = 1e-6  # relative, float32: order of summation only
 SPLIT_BATCHES = 1e-5  # a batch on two processes: gradients summed in another order, and a few steps that build on it
 BF16_LOGITS = 0.2  # bfloat16 keeps 8 bits: the published code's own distance between bf16 and float32 is 0.138

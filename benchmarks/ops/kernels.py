@@ -24,6 +24,8 @@ from unmul.ops.gated_scan import triton as scan
 from unmul.ops.head_loss import triton as head
 from unmul.ops.norm_project import triton as norm
 from unmul.ops.product import triton as product
+from unmul.ops.product_backward import naive as naive_backward
+from unmul.ops.product_backward import triton as backward
 from unmul.ops.swiglu_project import triton as swiglu
 from unmul.ops.ternarise import naive as naive_ternarise
 from unmul.ops.ternarise import triton as ternarise
@@ -101,9 +103,35 @@ def weights() -> dict[str, Case]:
     return {
         "ternarise 11264x2048": (lambda: ternarise.ternarise(wide), 9 * wide[0].numel(), "bytes"),
         "ternarise 3x2048x2048": (lambda: ternarise.ternarise(three), 27 * three[0].numel(), "bytes"),
-        "widen weights": (lambda: product.dequantise(codes, scales, False, torch.bfloat16), 3 * codes.numel(), "bytes"),
-        "widen activations": (lambda: product.dequantise(q, s, True, torch.bfloat16), 3 * q.numel(), "bytes"),
+        "widen weights": (
+            lambda: backward.dequantise(codes, scales, False, torch.bfloat16),
+            3 * codes.numel(),
+            "bytes",
+        ),
+        "widen activations": (lambda: backward.dequantise(q, s, True, torch.bfloat16), 3 * q.numel(), "bytes"),
     }
+
+
+def gradients() -> dict[str, Case]:
+    """What the 8-bit backward pass adds: rounding, turning, and the product that sums over tokens."""
+    cases: dict[str, Case] = {}
+    for groups, features, columns in ((3, WIDTH, WIDTH), (1, 2 * HIDDEN, WIDTH), (1, WIDTH, HIDDEN)):
+        grads, s = [1e-5 * normal(ROWS, features) for _ in range(groups)], torch.rand(groups, ROWS, device="cuda") + 1
+        found, expected = backward.quantise_gradients(grads, s), naive_backward.quantise_gradients(grads, s)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True)), "rounding is wrong"
+        q = torch.randint(-127, 128, (groups, ROWS, columns), device="cuda", dtype=torch.int8)
+        turned, ones = backward.transpose(q), torch.ones(groups, device="cuda")
+        assert torch.equal(turned, q.mT), "turning is wrong"
+        name, work = f"{groups}x{features}x{columns}", 2 * groups * ROWS * features * columns
+        cases[f"gradient to 8 bits {groups}x{features}"] = (
+            lambda grads=grads, s=s: backward.quantise_gradients(grads, s), 6 * groups * ROWS * features, "bytes"
+        )  # fmt: skip
+        cases[f"turn activations {groups}x{columns}"] = (lambda q=q: backward.transpose(q), 2 * q.numel(), "bytes")
+        cases[f"weight gradient {name}"] = (
+            lambda found=found, turned=turned, ones=ones: product.product(*found[2:], turned, ones, torch.float32),
+            work, "operations",
+        )  # fmt: skip
+    return cases
 
 
 def products() -> dict[str, Case]:
@@ -134,7 +162,8 @@ def heads() -> dict[str, Case]:
 
 
 GROUPS = {
-    "scan": scans, "norm": norms, "exit": exits, "weights": weights, "product": products, "head": heads
+    "scan": scans, "norm": norms, "exit": exits, "weights": weights, "gradient": gradients, "product": products,
+    "head": heads,
 }  # fmt: skip
 
 

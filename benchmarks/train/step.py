@@ -6,6 +6,7 @@
 A batch is sequences x context. Both models have float32 weights and run in bf16 under autocast; the Llama is that of
 `unmul train` with model.type = "transformer". Variants: ours, ours-graph, llama, llama-compiled (each layer and the
 loss by torch.compile), llama-compiled-graph; "graph" is the step in a CUDA graph, which keeps its memory to the end.
+When named, ours-int8 and ours-int8-graph too: backward products in 8 bits, other gradients, so not in "best of ours".
 What would pass the time limit is left out and said; results are written after every batch. On a CPU (--device cpu,
 shape "tiny") it only shows that it works.
 
@@ -39,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from timing import interleaved, write_report
 
 from unmul.config import PRESETS, ModelConfig
-from unmul.model import MatMulFreeLM, initialise
+from unmul.model import MatMulFreeLM, initialise, use_int8_backward
 from unmul.train.baseline import LlamaLM, compile_blocks
 from unmul.train.family import LanguageModel
 from unmul.train.flops import peak_flops, size
@@ -55,6 +56,7 @@ CLASSES = {  # part of a kernel's name -> class, first match wins
     "gemm": "matmul, bf16", "nvjet": "matmul, bf16", "cutlass": "matmul, bf16", "xmma": "matmul, bf16",
     "_scan": "scan",
     "_backward_kernel": "norm, gate, swiglu backward", "_quantise_kernel": "norm, gate, swiglu forward",
+    "_row_kernel": "gradient to 8 bits", "_column": "gradient to 8 bits", "_transpose_kernel": "turn operands",
     "_dequantise": "widen operands", "_sum_kernel": "ternarise", "_codes_kernel": "ternarise", "_cross_entropy": "loss",
     "adam": "optimizer", "flash": "attention", "fmha": "attention", "sdpa": "attention", "reduce": "reductions",
     "Memcpy": "copies", "Memset": "copies", "copy": "copies", "embedding": "embedding",
@@ -106,11 +108,13 @@ def make_subject(kind: str, shape: ModelConfig, device: torch.device) -> Subject
     return Subject(model, torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True, capturable=cuda))
 
 
-def make_step(subject: Subject, ids_BT: torch.Tensor, *, compiled: bool) -> Step:
+def make_step(subject: Subject, ids_BT: torch.Tensor, *, compiled: bool, int8_backward: bool) -> Step:
     """One training step on the same batch; returns the loss on the device."""
     model, optimizer = subject
 
     def step() -> torch.Tensor:
+        if isinstance(model, MatMulFreeLM):
+            use_int8_backward(model, int8_backward)
         optimizer.zero_grad(set_to_none=True)
         stance = "default" if compiled else "force_eager"
         with torch.compiler.set_stance(stance), torch.autocast(ids_BT.device.type, torch.bfloat16):
@@ -153,7 +157,7 @@ def prepare(name: str, subject: Subject, ids_BT: torch.Tensor, notes: Notes) -> 
         torch.cuda.reset_peak_memory_stats()
         others = torch.cuda.memory_allocated() - subject.static_bytes()
     began = time.perf_counter()
-    step = make_step(subject, ids_BT, compiled="compiled" in name)
+    step = make_step(subject, ids_BT, compiled="compiled" in name, int8_backward="int8" in name)
     notes["first_loss"] = float(step())
     notes["first_step_s"] = time.perf_counter() - began
     step = capture(step) if name.endswith("graph") else step
@@ -248,7 +252,9 @@ def show(title: str, notes: dict[str, Notes]) -> None:
 
 
 def best_rate(notes: dict[str, Notes], side: str) -> float:
-    return max((note.get("tokens_per_s", 0.0) for name, note in notes.items() if name.startswith(side)), default=0.0)
+    """Tokens a second of the fastest variant whose gradients are not rounded to 8 bits."""
+    names = (name for name in notes if name.startswith(side) and "int8" not in name)
+    return max((notes[name].get("tokens_per_s", 0.0) for name in names), default=0.0)
 
 
 def parse_batch(text: str) -> tuple[int, int]:

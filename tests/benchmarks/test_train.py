@@ -47,10 +47,10 @@ def steps(benchmark, tmp_path, *words):
 
 
 def test_both_models_are_timed_on_every_batch_and_compared(benchmark, tmp_path):
-    said, found = steps(benchmark, tmp_path, "--variants", "ours,llama,ours-graph", "--batches", "2x32,1x65")
+    said, found = steps(benchmark, tmp_path, "--variants", "ours,ours-int8,llama,ours-graph", "--batches", "2x32,1x65")
     assert list(found) == ["2x32", "1x65"]
     for batch, count in (("2x32", 64), ("1x65", 65)):
-        for name in ("ours", "llama"):
+        for name in ("ours", "ours-int8", "llama"):
             note = found[batch][name]
             assert note["tokens_per_s"] == pytest.approx(count / note["median_ms"] * 1e3)
             assert 4 < note["first_loss"] < 7
@@ -64,15 +64,24 @@ def test_what_would_pass_the_time_limit_is_left_out_and_said(benchmark, tmp_path
     assert "no time left" in said
 
 
-@pytest.mark.slow
-def test_fused_curves_lie_on_the_naive_ones(benchmark, tmp_path):
-    pytest.importorskip("triton")
+def curves(benchmark, tmp_path, *words):
     pytest.importorskip("matplotlib")
     (tmp_path / "tiny.toml").write_text(RECIPE)
     (tmp_path / "text.txt").write_text("The cat saw the dog and ran home.")
-    found = json.loads(benchmark("curves.py", tmp_path / "tiny.toml", "--out", tmp_path / "out"))
-    assert found["fused_from_naive"] < 1e-3 < found["seed_from_seed"]
-    assert sorted(folder.parent.name for folder in (tmp_path / "out").glob("*/log.jsonl")) == [
-        "naive", "naive-seed2", "triton",
-    ]  # fmt: skip
-    assert "naive-seed2" in (tmp_path / "out" / "curves.svg").read_text()
+    found = json.loads(benchmark("curves.py", tmp_path / "tiny.toml", "--out", tmp_path / "out", *words))
+    assert {folder.parent.name for folder in (tmp_path / "out").glob("*/log.jsonl")} == set(found)
+    assert all(name in (tmp_path / "out" / "curves.svg").read_text() for name in found)
+    return {name: run["from_plain"] for name, run in found.items()}
+
+
+@pytest.mark.slow
+def test_fused_curves_lie_on_the_naive_ones(benchmark, tmp_path):
+    pytest.importorskip("triton")
+    found = curves(benchmark, tmp_path)
+    assert found["naive"] == 0 < found["fused"] < 1e-3 < found["naive-seed2"]
+
+
+@pytest.mark.slow
+def test_curves_with_8_bit_gradients_lie_nearer_than_another_seed(benchmark, tmp_path):
+    found = curves(benchmark, tmp_path, "--compare", "int8", "--set", "train.lr=0.1")
+    assert found["naive"] == 0 < found["int8"] < found["naive-seed2"]

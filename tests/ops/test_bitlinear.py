@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tolerance import FLOAT32_SUMS, relative_l2
+from tolerance import FLOAT32_SUMS, INT8_GRADIENTS, relative_l2
 
 from unmul import ternary
 from unmul.ops.bitlinear import bitlinear, ternary_linear
@@ -60,6 +60,18 @@ def test_gradients_pass_straight_through(size: tuple[int, int, int]) -> None:
     expected = (*torch.autograd.grad(n, (x, gain), dn), dy.T @ (q / s))
     for ours, formula in zip(found, expected, strict=True):
         assert relative_l2(ours, formula) < FLOAT32_SUMS
+
+
+@pytest.mark.parametrize("size", SIZES, ids=IDS)
+def test_gradients_from_8_bits_change_neither_output_nor_much(size: tuple[int, int, int]) -> None:
+    arguments = [tensor.requires_grad_() for tensor in inputs(*size)]
+    y, rounded = (bitlinear(*arguments, EPS, int8_backward) for int8_backward in (False, True))
+    assert torch.equal(y, rounded)
+    dy = torch.linspace(-1, 1, y.numel()).view_as(y)
+    found, expected = (torch.autograd.grad(output, arguments, dy) for output in (rounded, y))
+    for name, one, other in zip(("x", "gain", "weight"), found, expected, strict=True):
+        if not (size[1] == 1 and name == "x"):  # the norm of one value passes no gradient: rounding noise against 0
+            assert relative_l2(one, other) < INT8_GRADIENTS, name
 
 
 def test_sixteen_bit_weights_are_scaled_in_float32() -> None:

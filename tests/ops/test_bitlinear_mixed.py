@@ -20,12 +20,13 @@ def operands(rows, columns, width):
     return [tensor.requires_grad_() for tensor in (x, 1 + 0.1 * gain, weight)], grad
 
 
+@pytest.mark.parametrize("int8_backward", [False, True], ids=["bf16", "int8"])
 @pytest.mark.parametrize(("rows", "columns", "width"), SIZES, ids=lambda size: str(size))
-def test_mixed_output_and_gradients_equal_naive_within_bf16(rows, columns, width):
+def test_mixed_output_and_gradients_equal_naive_within_bf16(rows, columns, width, int8_backward):
     inputs, grad = operands(rows, columns, width)
     found, expected = [], []
     for implementation, results in ((mixed, found), (naive, expected)):
-        y = implementation.bitlinear(*inputs, EPS)
+        y = implementation.bitlinear(*inputs, EPS, int8_backward)
         results += [y.detach(), *torch.autograd.grad(y, inputs, grad)]
     for name, one, other in zip(("y", "x", "gain", "weight"), found, expected, strict=True):
         if not (columns == 1 and name == "x"):  # the norm of one value passes no gradient: rounding noise against 0

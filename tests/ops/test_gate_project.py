@@ -20,15 +20,20 @@ def inputs(rows: int, width: int, features: int, device: str, dtype: torch.dtype
     return [g, h, *gains, random(device, features, width, seed=9, scale=0.05)]
 
 
-def call(module):
-    return lambda g, h, outer, inner, weight: module.gate_project(g, h, outer, Projection(inner, weight), 1e-6)
+def call(module, int8_backward: bool = False):
+    def function(g, h, outer, inner, weight):
+        projection = Projection(inner, weight, int8_backward=int8_backward)
+        return module.gate_project(g, h, outer, projection, 1e-6)
+
+    return function
 
 
+@pytest.mark.parametrize("int8_backward", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("size", SIZES, ids=IDS)
-def test_output_and_gradients_are_those_of_the_formula(size, device: str) -> None:
+def test_output_and_gradients_are_those_of_the_formula(size, int8_backward: bool, device: str) -> None:
     from unmul.ops.gate_project import triton
 
-    errors = distances(call(triton), call(naive), inputs(*size, device))
+    errors = distances(call(triton, int8_backward), call(naive, int8_backward), inputs(*size, device))
     assert {name: error for name, error in errors.items() if not error < CODE_FLIPS} == {}
 
 

@@ -26,9 +26,10 @@ def targets(rows: int, vocabulary: int, device: str) -> torch.Tensor:
     return chosen.to(device)
 
 
-def call(module, wanted: torch.Tensor):
+def call(module, wanted: torch.Tensor, int8_backward: bool = False):
     def function(x, delta, outer, inner, weight):
-        return module.head_loss(x, delta, outer, Projection(inner, weight), wanted, 1e-6)
+        projection = Projection(inner, weight, int8_backward=int8_backward)
+        return module.head_loss(x, delta, outer, projection, wanted, 1e-6)
 
     return function
 
@@ -59,3 +60,12 @@ def test_no_gradient_is_made_when_none_is_wanted(device: str, monkeypatch) -> No
     arguments = [tensor.detach() for tensor in inputs(9, 20, 30, device)]
     wanted = targets(9, 30, device)
     assert torch.allclose(call(triton, wanted)(*arguments), call(naive, wanted)(*arguments), rtol=1e-4)
+
+
+def test_the_backward_products_of_the_head_are_never_in_8_bits(device: str) -> None:
+    from unmul.ops.head_loss import triton
+
+    wanted = targets(63, 131, device)
+    for module in (triton, naive):
+        same = distances(call(module, wanted, True), call(module, wanted, False), inputs(63, 100, 131, device))
+        assert set(same.values()) == {0.0}

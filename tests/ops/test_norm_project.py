@@ -24,21 +24,24 @@ def inputs(groups: int, rows: int, width: int, features: int, device: str, dtype
     return [x, delta, *gains, *weights]
 
 
-def call(module, groups: int, eps: float = 1e-6):
+def call(module, groups: int, int8_backward: bool = False):
     def function(x, delta, outer, *gains_and_weights):
         gains, weights = gains_and_weights[:groups], gains_and_weights[groups:]
-        projections = [Projection(gain, weight) for gain, weight in zip(gains, weights, strict=True)]
-        summed, outputs = module.norm_project(x, delta, outer, projections, eps)
+        pairs = zip(gains, weights, strict=True)
+        projections = [Projection(gain, weight, int8_backward=int8_backward) for gain, weight in pairs]
+        summed, outputs = module.norm_project(x, delta, outer, projections, 1e-6)
         return summed, *outputs
 
     return function
 
 
+@pytest.mark.parametrize("int8_backward", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("size", SIZES, ids=IDS)
-def test_outputs_and_gradients_are_those_of_the_formula(size, device: str) -> None:
+def test_outputs_and_gradients_are_those_of_the_formula(size, int8_backward: bool, device: str) -> None:
     from unmul.ops.norm_project import triton
 
-    errors = distances(call(triton, size[0]), call(naive, size[0]), inputs(*size, device))
+    functions = (call(module, size[0], int8_backward) for module in (triton, naive))
+    errors = distances(*functions, inputs(*size, device))
     assert errors["output 0"] == 0
     assert {name: error for name, error in errors.items() if not error < CODE_FLIPS} == {}
 

@@ -48,14 +48,3 @@ def test_tiles_through_descriptors_give_the_same(size, dtype: torch.dtype, devic
     y = torch.empty(size[0], size[1], size[3], dtype=dtype, device=device)
     triton._launch_tma(*arguments, y)
     assert same(y, *arguments)
-
-
-@pytest.mark.parametrize("inverse", [False, True], ids=["times", "over"])
-def test_dequantised_operands_are_rounded_once(inverse: bool, device: str) -> None:
-    from unmul.ops.product import triton
-
-    q, s, _, m = operands(3, 63, 2100, 1, device)
-    scale = s if inverse else m
-    exact = q / s[..., None] if inverse else q * m[:, None, None]
-    assert relative_l2(triton.dequantise(q, scale, inverse, torch.float32).cpu(), exact.cpu()) < 1e-7
-    assert relative_l2(triton.dequantise(q, scale, inverse, torch.bfloat16).float().cpu(), exact.cpu()) < BF16_ROUNDING

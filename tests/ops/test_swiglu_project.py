@@ -19,15 +19,19 @@ def inputs(rows: int, hidden: int, features: int, device: str, dtype: torch.dtyp
     return [random(device, rows, 2 * hidden, dtype=dtype), gain, random(device, features, hidden, seed=9, scale=0.05)]
 
 
-def call(module):
-    return lambda u, gain, weight: module.swiglu_project(u, Projection(gain, weight))
+def call(module, int8_backward: bool = False):
+    def function(u, gain, weight):
+        return module.swiglu_project(u, Projection(gain, weight, int8_backward=int8_backward))
+
+    return function
 
 
+@pytest.mark.parametrize("int8_backward", [False, True], ids=["float", "int8"])
 @pytest.mark.parametrize("size", SIZES, ids=IDS)
-def test_output_and_gradients_are_those_of_the_formula(size, device: str) -> None:
+def test_output_and_gradients_are_those_of_the_formula(size, int8_backward: bool, device: str) -> None:
     from unmul.ops.swiglu_project import triton
 
-    errors = distances(call(triton), call(naive), inputs(*size, device))
+    errors = distances(call(triton, int8_backward), call(naive, int8_backward), inputs(*size, device))
     assert {name: error for name, error in errors.items() if not error < CODE_FLIPS} == {}
 
 

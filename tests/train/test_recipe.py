@@ -65,6 +65,7 @@ def test_overrides_win_and_their_paths_are_the_callers(recipe_file, monkeypatch,
         ("train.document_mask=1", r"train\.document_mask 1 cannot be used: expected bool"),
         ("train.trackers=wandb", r"train\.trackers 'wandb' cannot be used: expected a list"),
         ("model.type=gpt", r"model\.type 'gpt' cannot be used: expected matmulfree or transformer"),
+        ("train.int8_backward=1", r"train\.int8_backward 1 cannot be used: expected bool"),
         ("model.vocab_size=512", r"unknown key in \[model\]: 'vocab_size'"),
         ("model.hidden_size=big", r"model\.hidden_size 'big' cannot be used: expected int"),
         ("model.expand_ratio=2", "expand_ratio 2 is not supported"),
@@ -73,6 +74,11 @@ def test_overrides_win_and_their_paths_are_the_callers(recipe_file, monkeypatch,
 def test_wrong_keys_and_values_are_named_with_a_remedy(recipe_file, override, problem):
     with pytest.raises(ConfigError, match=problem):
         load_recipe(recipe_file, [override]).model_config(300, 0)
+
+
+def test_8_bit_gradients_of_a_transformer_are_refused(recipe_file):
+    with pytest.raises(ConfigError, match=r"train\.int8_backward needs ternary weights, .*: leave it out"):
+        load_recipe(recipe_file, ["model.type=transformer", "train.int8_backward=true"])
 
 
 def test_a_dataset_by_name_takes_the_place_of_text(recipe_file, tmp_path):

@@ -119,6 +119,14 @@ def test_activations_that_are_computed_again_change_no_bit(straight, recipe_file
     assert losses(tmp_path / "out") == losses(straight[0])
 
 
+def test_gradients_of_8_bits_learn_alike(straight, recipe_file, tmp_path):
+    run(load_recipe(recipe_file, ["train.int8_backward=true"]), out=tmp_path / "out", lines=True)
+    rounded, exact = losses(tmp_path / "out"), losses(straight[0])
+    assert rounded[1] == exact[1]  # the forward pass is the same
+    assert rounded[2] != exact[2]
+    assert rounded[60] == pytest.approx(exact[60], rel=0.05)
+
+
 def test_checkpoints_written_in_the_background_are_the_same(straight, recipe_file, tmp_path):
     result = run(load_recipe(recipe_file, ["train.async_checkpoint=true"]), out=tmp_path / "out", lines=True)
     assert result.checkpoint == tmp_path / "out" / "step-0000060"

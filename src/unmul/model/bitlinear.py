@@ -7,7 +7,7 @@ from torch import nn
 
 from unmul.ops.bitlinear import EPS, Projection, project
 
-__all__ = ["EPS", "BitLinear", "Gain", "TernaryLinear"]
+__all__ = ["EPS", "BitLinear", "Gain", "TernaryLinear", "use_int8_backward"]
 
 
 class Gain(nn.Module):
@@ -28,11 +28,12 @@ class BitLinear(nn.Module):
         super().__init__()
         self.norm = Gain(in_features)
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.int8_backward = False
 
     @property
     def projection(self) -> Projection:
         """The tensors, for the operations that fuse a projection with what stands before it."""
-        return Projection(self.norm.weight, self.weight)
+        return Projection(self.norm.weight, self.weight, int8_backward=self.int8_backward)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return project(x, self.projection)
@@ -61,3 +62,13 @@ class TernaryLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return project(x, self.projection)
+
+
+def use_int8_backward(model: nn.Module, on: bool = True) -> None:
+    """Take the backward products of every projection of a model of 8-bit operands, or not; the head's stay as they are.
+
+    ops.head_loss says why not the head's.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, BitLinear) and name != "lm_head":
+            module.int8_backward = on

@@ -102,6 +102,7 @@ class TrainPart:
         compile: torch.compile of every layer.
         graph: on one GPU, record a step's passes once as a CUDA graph and replay them.
         checkpoint_activations: keep only the input of each layer, and compute the rest again in the backward pass.
+        int8_backward: round gradients to 8 bits for both backward products of every ternary projection but the head.
     """
 
     steps: int
@@ -130,6 +131,7 @@ class TrainPart:
     compile: bool = False
     graph: bool = True
     checkpoint_activations: bool = False
+    int8_backward: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "context", "validate_every", "checkpoint_every", "keep"):
@@ -208,6 +210,8 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
         parts[section][key] = _resolved(section, {key: value}, Path())[key]
     kind = parts["model"].pop("type", TYPES[0])
     _require("model.type", kind, kind in TYPES, " or ".join(TYPES))
+    if kind == "transformer" and parts["train"].get("int8_backward"):
+        raise ConfigError("train.int8_backward needs ternary weights, a transformer has none", "leave it out")
     model = _typed(ModelConfig, "model", parts["model"], exclude=DERIVED)
     data = DataPart(**_typed(DataPart, "data", _with_datasets(parts["data"])))
     train = TrainPart(**_typed(TrainPart, "train", parts["train"]))

@@ -14,6 +14,7 @@ import torch
 
 from unmul.data import Batches, Shards, open_shards
 from unmul.errors import ConfigError, UsageError
+from unmul.model import use_int8_backward
 from unmul.train import state
 from unmul.train.ema import Average
 from unmul.train.family import LanguageModel, family
@@ -125,6 +126,8 @@ class Trainer:
         self.model: LanguageModel = self.family.build(config, train.seed)  # on every process the same
         if train.checkpoint_activations:
             self.family.checkpoint_activations(self.model)
+        if train.int8_backward:
+            use_int8_backward(self.model)
         if train.compile:
             self.family.compile(self.model)
         self.replica = replicate(self.model, world, train)

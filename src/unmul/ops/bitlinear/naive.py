@@ -13,15 +13,21 @@ import torch
 import torch.nn.functional as F
 
 from unmul import ternary
+from unmul.ops.product_backward.naive import int8_product_backward
 
-__all__ = ["bitlinear", "ternary_linear"]
+__all__ = ["bitlinear", "int8_gradients", "ternary_linear"]
 
 
-def bitlinear(x: torch.Tensor, gain: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def bitlinear(
+    x: torch.Tensor, gain: torch.Tensor, weight: torch.Tensor, eps: float, int8_backward: bool = False
+) -> torch.Tensor:
     """y = (q/s) (m C)^T: the product of quantised operands, with straight-through gradients for both.
 
     In this order of rounding the published implementation is reproduced to 1e-6; ternary_linear rounds once
     instead, and can differ where an 8-bit code sits on a rounding boundary.
+
+    Args:
+        int8_backward: take both products of the backward pass of 8-bit operands, as ops.product_backward does.
 
     Shapes: x [..., K], gain [K], weight [N, K] -> y [..., N] in x's dtype.
     """
@@ -29,9 +35,23 @@ def bitlinear(x: torch.Tensor, gain: torch.Tensor, weight: torch.Tensor, eps: fl
     q, s = ternary.quantise(normed.detach())
     latent = weight.float()
     m = ternary.scale(latent.detach())
-    ternary_weight = m * ternary.codes(latent.detach(), m)
-    product = F.linear(_StraightThrough.apply(normed, q / s), _StraightThrough.apply(latent, ternary_weight))
+    codes = ternary.codes(latent.detach(), m)
+    if int8_backward:
+        product = _Int8Backward.apply(normed, latent, q, s, codes, m)
+    else:
+        product = F.linear(_StraightThrough.apply(normed, q / s), _StraightThrough.apply(latent, m * codes))
     return product.to(x.dtype)
+
+
+def int8_gradients(
+    grad: torch.Tensor, q: torch.Tensor, s: torch.Tensor, codes: torch.Tensor, m: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of the normed input [..., K] and of the weights [N, K] from that of the product [..., N], float32."""
+    rows = [grad.float().flatten(0, -2)]
+    operand = q.flatten(0, -2)[None], s.flatten()[None]
+    (grad_n,), (grad_weight,) = int8_product_backward(rows, *operand, codes[None], m[None], torch.float32)
+    assert grad_weight is not None
+    return grad_n.view(q.shape), grad_weight
 
 
 def ternary_linear(
@@ -57,3 +77,24 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         return grad, None
+
+
+class _Int8Backward(torch.autograd.Function):
+    """The product of both operands, whose backward pass rounds the gradient to 8 bits as well."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        normed: torch.Tensor,
+        latent: torch.Tensor,
+        q: torch.Tensor,
+        s: torch.Tensor,
+        codes: torch.Tensor,
+        m: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(q, s, codes, m)
+        return F.linear(q / s, m * codes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return *int8_gradients(grad, *ctx.saved_tensors), None, None, None, None

@@ -12,8 +12,12 @@ EPS = 1e-6  # of the norm inside every projection; the published class declares 
 
 
 class Projection(NamedTuple):
-    """Latent weights [N, K] where scale is None, else int8 codes [N, K] and their scale []; gain [K]."""
+    """Latent weights [N, K] where scale is None, else int8 codes [N, K] and their scale []; gain [K].
+
+    With int8_backward both products of the backward pass are taken of 8-bit operands; the forward pass is the same.
+    """
 
     gain: torch.Tensor
     weight: torch.Tensor
     scale: torch.Tensor | None = None
+    int8_backward: bool = False

@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
-from unmul.ops.product.triton import product, product_backward
+from unmul.ops.product.triton import product
+from unmul.ops.product_backward.triton import product_backward
 from unmul.ops.rows import backward_launch, block, mean, quantise_row, sigmoid, two_norms, warps
 from unmul.ops.ternarise.held import ternary_operand
 
@@ -27,7 +28,7 @@ def gate_project(
 ) -> torch.Tensor:
     """o_proj(RMSNorm(g) * SiLU(h)) [..., N]; see naive.gate_project."""
     y: torch.Tensor = _GateProject.apply(
-        g, h, gain, eps, *ternary_operand([projection]), projection.gain, projection.weight
+        g, h, gain, eps, *ternary_operand([projection]), projection.gain, projection.weight, projection.int8_backward
     )
     return y
 
@@ -36,22 +37,25 @@ class _GateProject(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, g: torch.Tensor, h: torch.Tensor, outer: torch.Tensor, eps: float,
-        c_1ND: torch.Tensor, m_1: torch.Tensor, inner: torch.Tensor, weight: torch.Tensor,
+        c_1ND: torch.Tensor, m_1: torch.Tensor, inner: torch.Tensor, weight: torch.Tensor, int8_backward: bool,
     ) -> torch.Tensor:  # fmt: skip
         g_MD, h_MD = g.reshape(-1, g.shape[-1]), h.reshape(-1, g.shape[-1])
         q_1MD, s_1M = _gate_quantise(g_MD, h_MD, outer, inner, eps)
         y_1MN = product(q_1MD, s_1M, c_1ND, m_1, g.dtype)
         ctx.save_for_backward(g_MD, h_MD, outer, inner, q_1MD, s_1M, c_1ND, m_1)
         ctx.eps, ctx.shape, ctx.weight_dtype = eps, g.shape, weight.dtype if weight.is_floating_point() else None
+        ctx.int8_backward = int8_backward
         return y_1MN.view(*g.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         g_MD, h_MD, outer, inner, q, s, c, m = ctx.saved_tensors
-        (grad_n,), (grad_w,) = product_backward([grad.reshape(len(g_MD), -1)], q, s, c, m, ctx.weight_dtype)
+        grads = [grad.reshape(len(g_MD), -1)]
+        (grad_n,), (grad_w,) = product_backward(grads, q, s, c, m, ctx.weight_dtype, ctx.int8_backward)
         grad_g, grad_h, grad_gains = _gate_quantise_backward(grad_n, g_MD, h_MD, outer, inner, ctx.eps)
         shaped = grad_g.view(ctx.shape), grad_h.view(ctx.shape)
-        return *shaped, grad_gains[0].to(outer.dtype), None, None, None, grad_gains[1].to(inner.dtype), grad_w
+        nothing = (None,) * 3
+        return *shaped, grad_gains[0].to(outer.dtype), *nothing, grad_gains[1].to(inner.dtype), grad_w, None
 
 
 @torch.library.custom_op("unmul::gate_quantise", mutates_args=())

@@ -17,7 +17,8 @@ import triton.language as tl
 from unmul.ops.bitlinear import Projection
 from unmul.ops.head_loss.naive import IGNORED
 from unmul.ops.norm_project.triton import activation_dtype, norm_quantise, norm_quantise_backward
-from unmul.ops.product.triton import dequantise, product
+from unmul.ops.product.triton import product
+from unmul.ops.product_backward.triton import dequantise
 from unmul.ops.ternarise.held import ternary_operand
 
 __all__ = ["head_loss"]

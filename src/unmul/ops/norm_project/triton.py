@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
-from unmul.ops.product.triton import product, product_backward
+from unmul.ops.product.triton import product
+from unmul.ops.product_backward.triton import product_backward
 from unmul.ops.rows import backward_launch, block, mean, quantise_row, two_norms, warps
 from unmul.ops.ternarise.held import ternary_operand
 
@@ -27,11 +28,14 @@ __all__ = ["activation_dtype", "norm_project", "norm_quantise", "norm_quantise_b
 def norm_project(
     x: torch.Tensor, delta: torch.Tensor | None, gain: torch.Tensor, projections: Sequence[Projection], eps: float
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """x + delta [..., K] and y [..., N] of each of up to three projections of one shape; see naive.norm_project."""
+    """x + delta [..., K] and y [..., N] of each of up to three projections of one kind; see naive.norm_project."""
     gains = [projection.gain for projection in projections]
     weights = [projection.weight for projection in projections]
     operand = ternary_operand(projections)
-    summed, *outputs = _NormProject.apply(x, delta, gain, eps, activation_dtype(x), *operand, *gains, *weights)
+    int8_backward = projections[0].int8_backward
+    summed, *outputs = _NormProject.apply(
+        x, delta, gain, eps, activation_dtype(x), int8_backward, *operand, *gains, *weights
+    )
     return summed, outputs
 
 
@@ -45,7 +49,7 @@ class _NormProject(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, delta: torch.Tensor | None, gain: torch.Tensor, eps: float, dtype: torch.dtype,
-        c_GNK: torch.Tensor, m_G: torch.Tensor, *gains_and_weights: torch.Tensor,
+        int8_backward: bool, c_GNK: torch.Tensor, m_G: torch.Tensor, *gains_and_weights: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:  # fmt: skip
         groups = len(gains_and_weights) // 2
         gains, weights = list(gains_and_weights[:groups]), gains_and_weights[groups:]
@@ -56,17 +60,19 @@ class _NormProject(torch.autograd.Function):
         ctx.save_for_backward(summed_MK, q_GMK, s_GM, c_GNK, m_G, gain, *gains)
         ctx.eps, ctx.x_dtype, ctx.delta_dtype = eps, x.dtype, None if delta is None else delta.dtype
         ctx.weight_dtype = weights[0].dtype if weights[0].is_floating_point() else None
+        ctx.int8_backward = int8_backward
         return summed_MK.view(x.shape), *(y_MN.view(*x.shape[:-1], -1) for y_MN in y_GMN)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         summed_MK, q_GMK, s_GM, c_GNK, m_G, gain, *gains = ctx.saved_tensors
         grad_rows, *grads_y = [grad.reshape(len(summed_MK), -1) for grad in grads]
-        grads_n, grads_w = product_backward(grads_y, q_GMK, s_GM, c_GNK, m_G, ctx.weight_dtype)
+        operands = q_GMK, s_GM, c_GNK, m_G
+        grads_n, grads_w = product_backward(grads_y, *operands, ctx.weight_dtype, ctx.int8_backward)
         grad_MK, grad_gains = norm_quantise_backward(grad_rows, grads_n, summed_MK, gain, gains, ctx.eps)
         grad_x = grad_MK.view(grads[0].shape)
         grad_delta = None if ctx.delta_dtype is None else grad_x.to(ctx.delta_dtype)
-        nothing = (None,) * 4
+        nothing = (None,) * 5
         return grad_x.to(ctx.x_dtype), grad_delta, grad_gains[-1].to(gain.dtype), *nothing, *grad_gains[:-1], *grads_w
 
 

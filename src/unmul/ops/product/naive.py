@@ -14,7 +14,9 @@ def product(
 ) -> torch.Tensor:
     """y = (q C^T) (m/s): exact integers, then one multiply, then one rounding to dtype.
 
+    Float64 holds the integer sums exactly, and PyTorch has no fast product of integers.
+
     Shapes: q [G, M, K] and C [G, N, K] int8, s [G, M] and m [G] float32 -> y [G, M, N].
     """
-    sums_GMN = torch.stack([q_MK.long() @ c_NK.long().T for q_MK, c_NK in zip(q_GMK, c_GNK, strict=True)])
+    sums_GMN = q_GMK.double() @ c_GNK.double().mT
     return (sums_GMN.float() * (m_G[:, None] / s_GM)[..., None]).to(dtype)

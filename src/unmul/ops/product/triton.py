@@ -8,14 +8,12 @@ other GPUs, and shapes whose rows are not a multiple of 16 bytes, take plain poi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-__all__ = ["dequantise", "matmul", "product", "product_backward"]
+__all__ = ["product"]
 
 SIDE = 128  # of every tile; two programs share a multiprocessor, so that one stores while the other multiplies
 TILES_IN_A_STRIP = tl.constexpr(8)  # tiles along M that run together, so that they share columns in the cache
@@ -148,64 +146,3 @@ def _pointer_kernel(
     y = sums.to(tl.float32) * tl.div_rn(tl.load(p_m + group), s)[:, None]
     p_y += (group * rows + o_m)[:, None].to(tl.int64) * features + o_n[None, :]
     tl.store(p_y, y.to(p_y.dtype.element_ty), mask=in_m[:, None] & in_n[None, :])
-
-
-@torch.library.custom_op("unmul::dequantise", mutates_args=())
-def dequantise(codes: torch.Tensor, scale: torch.Tensor, inverse: bool, dtype: torch.dtype) -> torch.Tensor:
-    """Operands for the backward products: codes times their scale, or over it (inverse), in dtype.
-
-    Shapes: codes [..., K] int8; scale, one for each of its elements' equal shares of the rows.
-    """
-    columns = codes.shape[-1]
-    rows = codes.numel() // columns
-    wide = torch.empty_like(codes, dtype=dtype)
-    grid = (rows, triton.cdiv(columns, 2048))
-    _dequantise_kernel[grid](codes, scale, wide, columns, rows // scale.numel(), inverse, 2048, num_warps=4)
-    return wide
-
-
-@dequantise.register_fake
-def _(codes: torch.Tensor, scale: torch.Tensor, inverse: bool, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty_like(codes, dtype=dtype)
-
-
-@triton.jit
-def _dequantise_kernel(p_codes, p_scale, p_wide, columns, share, INVERSE: tl.constexpr, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    o_k = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    scale = tl.load(p_scale + row // share)
-    if INVERSE:
-        scale = 1 / scale
-    code = tl.load(p_codes + row * columns + o_k, mask=o_k < columns)
-    tl.store(
-        p_wide + row * columns + o_k, (code.to(tl.float32) * scale).to(p_wide.dtype.element_ty), mask=o_k < columns
-    )
-
-
-def matmul(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """a b, summed in float32 and rounded once to dtype, which may be wider than the operands."""
-    if a.dtype == dtype or not a.is_cuda:
-        return (a @ b).to(dtype)
-    return torch.mm(a, b, out_dtype=dtype)
-
-
-def product_backward(
-    grads: Sequence[torch.Tensor],
-    q_GMK: torch.Tensor,
-    s_GM: torch.Tensor,
-    c_GNK: torch.Tensor,
-    m_G: torch.Tensor,
-    weight_dtype: torch.dtype | None,
-) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-    """Straight-through gradients: dX = dY (m C) in dY's dtype, and dW = dY^T (q/s), or None for fixed weights.
-
-    Shapes: G gradients dY [M, N] -> G dX [M, K] and G dW [N, K].
-    """
-    dtype = grads[0].dtype
-    wide_GNK = dequantise(c_GNK, m_G, False, dtype)
-    grads_x = [grad_MN @ wide_NK for grad_MN, wide_NK in zip(grads, wide_GNK, strict=True)]
-    if weight_dtype is None:
-        return grads_x, [None] * len(grads)
-    wide_GMK = dequantise(q_GMK, s_GM, True, dtype)
-    pairs = zip(grads, wide_GMK, strict=True)
-    return grads_x, [matmul(grad_MN.t(), wide_MK, weight_dtype) for grad_MN, wide_MK in pairs]

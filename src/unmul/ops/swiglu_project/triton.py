@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 
 from unmul.ops.bitlinear import EPS, Projection
-from unmul.ops.product.triton import product, product_backward
+from unmul.ops.product.triton import product
+from unmul.ops.product_backward.triton import product_backward
 from unmul.ops.rows import backward_launch, block, mean, quantise_row, sigmoid, warps
 from unmul.ops.ternarise.held import ternary_operand
 
@@ -23,29 +24,34 @@ __all__ = ["swiglu_project"]
 
 def swiglu_project(u: torch.Tensor, projection: Projection) -> torch.Tensor:
     """down_proj(SiLU(gate) * up) [..., N]; see naive.swiglu_project."""
-    y: torch.Tensor = _SwigluProject.apply(u, *ternary_operand([projection]), projection.gain, projection.weight)
+    y: torch.Tensor = _SwigluProject.apply(
+        u, *ternary_operand([projection]), projection.gain, projection.weight, projection.int8_backward
+    )
     return y
 
 
 class _SwigluProject(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, u: torch.Tensor, c_1NI: torch.Tensor, m_1: torch.Tensor, gain: torch.Tensor, weight: torch.Tensor
-    ) -> torch.Tensor:
+        ctx: Any, u: torch.Tensor, c_1NI: torch.Tensor, m_1: torch.Tensor, gain: torch.Tensor, weight: torch.Tensor,
+        int8_backward: bool,
+    ) -> torch.Tensor:  # fmt: skip
         u_M2I = u.reshape(-1, u.shape[-1])
         q_1MI, s_1M = _swiglu_quantise(u_M2I, gain)
         y_1MN = product(q_1MI, s_1M, c_1NI, m_1, u.dtype)
         ctx.save_for_backward(u_M2I, gain, c_1NI, m_1)  # the widest operand is made again rather than kept
         ctx.shape, ctx.weight_dtype = u.shape, weight.dtype if weight.is_floating_point() else None
+        ctx.int8_backward = int8_backward
         return y_1MN.view(*u.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         u_M2I, gain, c, m = ctx.saved_tensors
         q, s = _swiglu_quantise(u_M2I, gain)
-        (grad_n,), (grad_w,) = product_backward([grad.reshape(len(u_M2I), -1)], q, s, c, m, ctx.weight_dtype)
+        grads = [grad.reshape(len(u_M2I), -1)]
+        (grad_n,), (grad_w,) = product_backward(grads, q, s, c, m, ctx.weight_dtype, ctx.int8_backward)
         grad_u, grad_gain = _swiglu_quantise_backward(grad_n, u_M2I, gain)
-        return grad_u.view(ctx.shape), None, None, grad_gain.to(gain.dtype), grad_w
+        return grad_u.view(ctx.shape), None, None, grad_gain.to(gain.dtype), grad_w, None
 
 
 @torch.library.custom_op("unmul::swiglu_quantise", mutates_args=())

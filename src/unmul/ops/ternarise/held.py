@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -11,20 +11,33 @@ import torch
 from unmul.ops.bitlinear import Projection
 from unmul.ops.ternarise import ternarise
 
-__all__ = ["hold_codes", "ternary_operand"]
+__all__ = ["hold_codes", "same_codes_again", "ternary_operand"]
 
 Operand = tuple[torch.Tensor, torch.Tensor]
-_held: ContextVar[dict[tuple[int, ...], tuple[list[torch.Tensor], Operand]] | None] = ContextVar("held", default=None)
+Codes = dict[tuple[int, ...], tuple[list[torch.Tensor], Operand]]
+_held: ContextVar[Codes | None] = ContextVar("held", default=None)
 
 
-@contextmanager
-def hold_codes() -> Iterator[None]:
+def hold_codes() -> AbstractContextManager[None]:
     """Promise that no weight changes inside: each is ternarised once, however many forward passes there are.
 
     For gradient accumulation and evaluation. A promise rather than a look at the weights, because sharding moves
     weights in and out of memory without telling their version counters.
     """
-    token = _held.set({})
+    return _holding({})
+
+
+def same_codes_again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """The context_fn of torch.utils.checkpoint: what is computed again takes the codes that are held now.
+
+    On a GPU it is computed in a thread of the backward pass, which does not inherit what is held here.
+    """
+    return nullcontext(), _holding(_held.get())
+
+
+@contextmanager
+def _holding(codes: Codes | None) -> Iterator[None]:
+    token = _held.set(codes)
     try:
         yield
     finally:
