@@ -19,8 +19,9 @@ from unmul.ops.rows import sigmoid
 
 __all__ = ["Carries", "carried", "carries", "carries_backward", "segment_length"]
 
-PROGRAMS = 8  # a multiprocessor, in number of warps, below which it has too little to do
-SHORTEST = 64  # rows: less is not worth a second pass
+PROGRAMS = 32  # a multiprocessor, a warp each, that keep it busy
+FEWEST = 12  # segments: what fewer would gain goes into reading the gates twice
+SHORTEST = 128  # rows
 NO_TOKEN = tl.constexpr(PADDING)
 Carries = tuple[torch.Tensor, torch.Tensor]
 
@@ -32,7 +33,7 @@ def segment_length(x_BTD: torch.Tensor, rows: int, columns: int) -> int:
         return rows
     multiprocessors = torch.cuda.get_device_properties(x_BTD.device).multi_processor_count
     wanted = PROGRAMS * multiprocessors // (batch * triton.cdiv(width, columns))
-    if wanted < 4:  # a second pass would take back what more programs give
+    if wanted < FEWEST:
         return triton.cdiv(time, rows) * rows
     return max(triton.cdiv(triton.cdiv(time, wanted), rows) * rows, SHORTEST)
 

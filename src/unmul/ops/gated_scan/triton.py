@@ -70,7 +70,8 @@ def _scan(
     decay, value = (state, state) if pieces == 1 else carries(f, i, bound, mask, segment, ROWS, WIDTH)
     _scan_kernel[(triton.cdiv(width, WIDTH), pieces, batch)](
         f, i, state.contiguous(), f if bound is None else bound, f if mask is None else mask, decay, value, h, last,
-        time, width, segment, bound is not None, mask is not None, time % ROWS == 0, ROWS, WIDTH, num_warps=1,
+        time, width, segment, bound is not None, mask is not None, pieces > 1, time % ROWS == 0, ROWS, WIDTH,
+        num_warps=1,
     )  # fmt: skip
     return h, last
 
@@ -85,7 +86,8 @@ def _(
 @triton.jit
 def _scan_kernel(
     p_f, p_i, p_state, p_bound, p_mask, p_decay, p_value, p_h, p_last, time, width, segment,
-    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     piece, pieces, sequence = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -95,8 +97,10 @@ def _scan_kernel(
     p_h += sequence * time * width
     bound = bound_row(p_bound, o_d, in_d, HAS_BOUND)
     h = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
-    h = carried(h, p_decay, p_value, 0, 1, piece, sequence * pieces, width, o_d, in_d)
-    first, stop = piece * segment, min((piece + 1) * segment, time)
+    first, stop = 0, time
+    if SPLIT:
+        h = carried(h, p_decay, p_value, 0, 1, piece, sequence * pieces, width, o_d, in_d)
+        first, stop = piece * segment, min((piece + 1) * segment, time)
     fs = load_rows(p_f, first, 1, stop, width, o_d, in_d, ROWS, WHOLE)
     gates = load_rows(p_i, first, 1, stop, width, o_d, in_d, ROWS, WHOLE)
     for start in range(first, stop, ROWS):
@@ -139,7 +143,7 @@ def _scan_backward(
     _scan_backward_kernel[(triton.cdiv(width, WIDTH), pieces, batch)](
         grad, grad_last.contiguous(), f, i, h, state.contiguous(), f if bound is None else bound,
         f if mask is None else mask, *split, grad_f, grad_i, grad_state, shares, time, width, segment,
-        bound is not None, mask is not None, time % BACKWARD_ROWS == 0, BACKWARD_ROWS, WIDTH, num_warps=1,
+        bound is not None, mask is not None, pieces > 1, time % BACKWARD_ROWS == 0, BACKWARD_ROWS, WIDTH, num_warps=1,
     )  # fmt: skip
     return grad_f, grad_i, grad_state, shares.sum(0)
 
@@ -162,7 +166,8 @@ def _(
 def _scan_backward_kernel(
     p_grad, p_grad_last, p_f, p_i, p_h, p_state, p_bound, p_mask, p_decay, p_value, p_grad_f, p_grad_i, p_grad_state,
     p_shares, time, width, segment,
-    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_BOUND: tl.constexpr, HAS_MASK: tl.constexpr, SPLIT: tl.constexpr, WHOLE: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     piece, pieces, sequence = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     o_d = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -171,10 +176,11 @@ def _scan_backward_kernel(
     bound, bound_sum = bound_row(p_bound, o_d, in_d, HAS_BOUND), tl.zeros([BLOCK], tl.float32)
     state = tl.load(p_state + sequence * width + o_d, mask=in_d, other=0.0)
     later = tl.load(p_grad_last + sequence * width + o_d, mask=in_d, other=0.0)  # what comes back from t + 1
-    later = carried(
-        later, p_decay, p_value, pieces - 1, -1, pieces - 1 - piece, sequence * pieces, width, o_d, in_d
-    )  # fmt: skip
-    first, stop = piece * segment, min((piece + 1) * segment, time)
+    first, stop = 0, time
+    if SPLIT:
+        after = pieces - 1 - piece
+        later = carried(later, p_decay, p_value, pieces - 1, -1, after, sequence * pieces, width, o_d, in_d)
+        first, stop = piece * segment, min((piece + 1) * segment, time)
     end = stop - 1
     fs = load_rows(p_f + base, end, -1, stop, width, o_d, in_d, ROWS, WHOLE)
     gates = load_rows(p_i + base, end, -1, stop, width, o_d, in_d, ROWS, WHOLE)
