@@ -40,9 +40,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from timing import interleaved, write_report
 
 from unmul.config import PRESETS, ModelConfig
-from unmul.model import MatMulFreeLM, initialise, use_int8_backward
+from unmul.model import MatMulFreeLM, initialise
 from unmul.train.baseline import LlamaLM, compile_blocks
-from unmul.train.family import LanguageModel
+from unmul.train.family import LanguageModel, use_int8_backward
 from unmul.train.flops import peak_flops, size
 
 Step = Callable[[], Any]
@@ -113,7 +113,8 @@ def make_step(subject: Subject, ids_BT: torch.Tensor, *, compiled: bool, int8_ba
     model, optimizer = subject
 
     def step() -> torch.Tensor:
-        use_int8_backward(model, int8_backward)
+        if isinstance(model, MatMulFreeLM):
+            use_int8_backward(model, int8_backward)
         optimizer.zero_grad(set_to_none=True)
         stance = "default" if compiled else "force_eager"
         with torch.compiler.set_stance(stance), torch.autocast(ids_BT.device.type, torch.bfloat16):
