@@ -40,9 +40,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from timing import interleaved, write_report
 
 from unmul.config import PRESETS, ModelConfig
-from unmul.model import MatMulFreeLM, initialise, use_int8_backward
+from unmul.model import MatMulFreeLM, initialise
 from unmul.train.baseline import LlamaLM, compile_blocks
-from unmul.train.family import LanguageModel
+from unmul.train.family import LanguageModel, use_int8_backward
 from unmul.train.flops import peak_flops, size
 
 Step = Callable[[], Any]

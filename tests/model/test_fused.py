@@ -7,13 +7,14 @@ import torch
 from models import TINY
 from tolerance import CODE_FLIPS, relative_l2
 
-from unmul.model import MatMulFreeLM, block, glu, initialise, mlgru, model, use_int8_backward
+from unmul.model import MatMulFreeLM, block, glu, initialise, mlgru, model
 from unmul.ops.gate_project import naive as naive_gate
 from unmul.ops.gated_scan import naive as naive_scan
 from unmul.ops.head_loss import naive as naive_head
 from unmul.ops.norm_project import naive as naive_norm
 from unmul.ops.swiglu_project import naive as naive_swiglu
 from unmul.ops.ternarise import held
+from unmul.train.family import use_int8_backward
 
 USERS = {
     "norm_project": (block, model), "gate_project": (mlgru,), "gated_scan": (mlgru,), "swiglu_project": (glu,),

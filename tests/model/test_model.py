@@ -10,7 +10,7 @@ from models import TINY, latent_folder
 from tolerance import FLOAT32_SUMS, relative_l2
 
 from unmul.config import ModelConfig
-from unmul.model import BitLinear, MatMulFreeLM, initialise, load_model, use_int8_backward
+from unmul.model import BitLinear, MatMulFreeLM, initialise, load_model
 from unmul.ops.scan import naive
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -173,12 +173,3 @@ def test_every_projection_is_a_bitlinear_without_bias() -> None:
     projections = {name + ".weight" for name, module in model.named_modules() if isinstance(module, BitLinear)}
     assert projections == set(TINY.ternary_names)
     assert {name: tuple(p.shape) for name, p in model.named_parameters()} == TINY.tensor_shapes
-
-
-def test_8_bit_gradients_are_taken_everywhere_but_in_the_head_until_turned_off() -> None:
-    network = MatMulFreeLM(TINY)
-    projections = {name: module for name, module in network.named_modules() if isinstance(module, BitLinear)}
-    use_int8_backward(network)
-    assert [name for name, module in projections.items() if not module.projection.int8_backward] == ["lm_head"]
-    use_int8_backward(network, False)
-    assert not any(module.projection.int8_backward for module in projections.values())

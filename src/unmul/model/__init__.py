@@ -1,6 +1,6 @@
 """The MatMul-free language model in PyTorch: plain, readable, the reference for every other backend."""
 
-from unmul.model.bitlinear import BitLinear, TernaryLinear, use_int8_backward
+from unmul.model.bitlinear import BitLinear, TernaryLinear
 from unmul.model.load import build_model, load_model, save_model
 from unmul.model.model import MatMulFreeLM, Output, initialise
 
@@ -13,5 +13,4 @@ __all__ = [
     "initialise",
     "load_model",
     "save_model",
-    "use_int8_backward",
 ]

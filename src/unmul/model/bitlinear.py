@@ -7,7 +7,7 @@ from torch import nn
 
 from unmul.ops.bitlinear import EPS, Projection, project
 
-__all__ = ["EPS", "BitLinear", "Gain", "TernaryLinear", "use_int8_backward"]
+__all__ = ["EPS", "BitLinear", "Gain", "TernaryLinear"]
 
 
 class Gain(nn.Module):
@@ -62,13 +62,3 @@ class TernaryLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return project(x, self.projection)
-
-
-def use_int8_backward(model: nn.Module, on: bool = True) -> None:
-    """Take the backward products of every projection of a model of 8-bit operands, or not; the head's stay as they are.
-
-    ops.head_loss says why not the head's.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, BitLinear) and name != "lm_head":
-            module.int8_backward = on

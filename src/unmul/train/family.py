@@ -12,12 +12,12 @@ from unmul.checkpoint import save_latent
 from unmul.config import ModelConfig
 from unmul.evaluate.bits import Predictor
 from unmul.evaluate.latent import TorchEngine
-from unmul.model import MatMulFreeLM, initialise
+from unmul.model import BitLinear, MatMulFreeLM, initialise
 
 if TYPE_CHECKING:
     from unmul.train.baseline import LlamaLM
 
-__all__ = ["Family", "LanguageModel", "family"]
+__all__ = ["Family", "LanguageModel", "family", "use_int8_backward"]
 
 LanguageModel: TypeAlias = "MatMulFreeLM | LlamaLM"
 
@@ -49,6 +49,16 @@ def family(kind: str) -> Family:
 
         return TRANSFORMER
     return MATMULFREE
+
+
+def use_int8_backward(model: torch.nn.Module, on: bool = True) -> None:
+    """Take the backward products of every projection of a model of 8-bit operands, or not; the head's stay as they are.
+
+    ops.head_loss says why not the head's.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, BitLinear) and name != "lm_head":
+            module.int8_backward = on
 
 
 def _build(shape: ModelConfig, seed: int) -> MatMulFreeLM:

@@ -14,10 +14,9 @@ import torch
 
 from unmul.data import Batches, Shards, open_shards
 from unmul.errors import ConfigError, UsageError
-from unmul.model import use_int8_backward
 from unmul.train import state
 from unmul.train.ema import Average
-from unmul.train.family import LanguageModel, family
+from unmul.train.family import LanguageModel, family, use_int8_backward
 from unmul.train.flops import size
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizer, steps
