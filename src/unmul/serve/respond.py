@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmul.serve.documents import Form
+from unmul.serve.documents import Form, Part
 from unmul.serve.errors import error_document
 from unmul.serve.exchange import Exchange
 from unmul.serve.metrics import Events
@@ -59,7 +59,7 @@ async def _lines(events: Events, form: Form, options: StreamOptions) -> AsyncIte
                 continue
             for choice, part in form.parts(*event):
                 if part or not choice.streamed:
-                    yield _data(form.chunk(choice, part) | _usage(form, options))
+                    yield _data(form.chunk(choice, part) | _usage(form, part, options))
         if options.include_usage:
             yield _data(form.last_chunk())
         yield DONE
@@ -67,9 +67,9 @@ async def _lines(events: Events, form: Form, options: StreamOptions) -> AsyncIte
         yield _data(error_document(error))
 
 
-def _usage(form: Form, options: StreamOptions) -> dict[str, Any]:
+def _usage(form: Form, part: Part, options: StreamOptions) -> dict[str, Any]:
     if options.continuous_usage_stats:
-        return {"usage": form.usage.document()}
+        return {"usage": form.final_usage() if part.finish else form.usage.document()}
     return {"usage": None} if options.include_usage else {}
 
 

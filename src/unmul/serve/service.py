@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from unmul.energy import Meter
 from unmul.engine import open_engine
 from unmul.engine.base import Engine, FloatArray
 from unmul.engine.sampler import SamplingParams
@@ -88,15 +89,15 @@ def open_service(
         CheckpointError, EngineError: as open_engine.
         TokenizerError: no tokenizer, or a chat template that is no template.
     """
-    return Service(folder, open_engine(folder, device=device, threads=threads), limits, sessions)
+    return Service(folder, open_engine(folder, device=device, threads=threads), Meter(device), limits, sessions)
 
 
 class Service:
-    """Everything behind the routes: tokenizer, template, scheduler, cache, sessions."""
+    """Everything behind the routes: tokenizer, template, scheduler, cache, sessions, energy meter."""
 
-    def __init__(self, folder: Path, engine: Engine, limits: Limits, sessions: Path | None) -> None:
+    def __init__(self, folder: Path, engine: Engine, meter: Meter, limits: Limits, sessions: Path | None) -> None:
         self.name = folder.resolve().name
-        self.engine, self.limits, self.config = engine, limits, engine.config
+        self.engine, self.limits, self.config, self.meter = engine, limits, engine.config, meter
         self.fingerprint = fingerprint(folder)
         self.tokenizer = folder_tokenizer(folder, engine.config)
         self.file_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -118,6 +119,7 @@ class Service:
         """End every answer and write every session."""
         self.worker.close()
         self.sessions.close()
+        self.meter.close()
 
     async def start_completion(self, request: CompletionRequest) -> tuple[Exchange, list[Prompt]]:
         """Queue the jobs of a completion."""
