@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from unmul.engine.base import FloatArray
 from unmul.errors import CheckpointError, UsageError
 from unmul.files import atomic_file
 from unmul.runtime.state import check_state
+from unmul.serve.held import HeldContexts
 from unmul.serve.scheduler import Context
 
 __all__ = ["Sessions", "read_context", "write_context"]
@@ -64,8 +65,7 @@ class Sessions:
 
     def __init__(self, like: FloatArray, fingerprint: str, *, folder: Path | None, budget: int) -> None:
         self._like, self._fingerprint, self._folder = like, fingerprint, folder
-        self._most = max(1, budget // like.nbytes)
-        self._held: OrderedDict[str, Context] = OrderedDict()
+        self._held = HeldContexts(like, max(1, budget // like.nbytes))
         self._unsaved: dict[str, Context] = {}
         self._guard = threading.Lock()
         self._turns: dict[str, asyncio.Lock] = {}
@@ -107,11 +107,11 @@ class Sessions:
     def load(self, name: str) -> Context | None:
         """The context of a session, from memory or the folder."""
         with self._guard:
-            found = self._held.get(name) or self._unsaved.get(name)
-            if found:
-                self._held[name] = found
-                self._held.move_to_end(name)
-                return found
+            if held := self._held.get(name):
+                return held
+            if unsaved := self._unsaved.get(name):
+                self._held.put(name, unsaved)
+                return unsaved
         path = self._path(name)
         if path is None or not path.exists():
             return None
@@ -120,10 +120,7 @@ class Sessions:
     def keep(self, name: str, context: Context) -> None:
         """Remember a context now, and write it soon, from any thread; those of one session are written in order."""
         with self._guard:
-            self._held[name] = context
-            self._held.move_to_end(name)
-            while len(self._held) > self._most:
-                self._held.popitem(last=False)
+            self._held.put(name, context)
             if self._folder:
                 self._unsaved[name] = context
         if self._folder:
