@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure_model(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Memory before and after opening the sessions; those of the warm-up are open before, and were asked several times."""
+    """Memory before and after opening the sessions; those of the warm-up are open before, asked often."""
     with model_folder(name) as folder, serving(folder, "--state-memory", MEGABYTES) as served:
         for _ in range(WARM_ROUNDS):
             asyncio.run(open_sessions(served, "warm", 200))

@@ -61,10 +61,15 @@ class Sessions:
         like: a state of the model, for its shape.
         folder: where contexts survive a restart; None keeps them in memory only.
         budget: most bytes of contexts in memory.
+        shared: other servers go on with the folder's sessions too: nothing is remembered, and a context is in the
+            folder before its answer ends.
     """
 
-    def __init__(self, like: FloatArray, fingerprint: str, *, folder: Path | None, budget: int) -> None:
+    def __init__(
+        self, like: FloatArray, fingerprint: str, *, folder: Path | None, budget: int, shared: bool = False
+    ) -> None:
         self._like, self._fingerprint, self._folder = like, fingerprint, folder
+        self._shared = shared and folder is not None
         self._held = HeldContexts(like, max(1, budget // like.nbytes))
         self._unsaved: dict[str, Context] = {}
         self._guard = threading.Lock()
@@ -119,6 +124,9 @@ class Sessions:
 
     def keep(self, name: str, context: Context) -> None:
         """Remember a context now, and write it soon, from any thread; those of one session are written in order."""
+        if self._shared:
+            self._write(name, context)
+            return
         with self._guard:
             self._held.put(name, context)
             if self._folder:
@@ -134,14 +142,20 @@ class Sessions:
         return self._folder / f"{name}.session" if self._folder else None
 
     def _save(self, name: str, context: Context) -> None:
-        path = self._path(name)
-        if path is None or self._unsaved.get(name) is not context:  # a newer one waits behind
+        if self._unsaved.get(name) is not context:  # a newer one waits behind
             return
-        try:
-            write_context(path, context, self._fingerprint)
-        except CheckpointError as error:  # it stays in memory
-            LOG.error("%s", error)
+        if not self._write(name, context):  # it stays in memory
             return
         with self._guard:
             if self._unsaved.get(name) is context:
                 del self._unsaved[name]
+
+    def _write(self, name: str, context: Context) -> bool:
+        path = self._path(name)
+        assert path is not None
+        try:
+            write_context(path, context, self._fingerprint)
+        except CheckpointError as error:
+            LOG.error("%s", error)
+            return False
+        return True
