@@ -69,6 +69,15 @@ def test_without_a_folder_the_least_recently_used_is_forgotten():
     kept.close()
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_killed_server_left_behind_is_removed_unless_another_may_be_writing_it(tmp_path, shared):
+    (tmp_path / ".talk.session.tmp-ab12").write_bytes(b"half")
+    (tmp_path / ".other").write_bytes(b"not ours")
+    sessions(tmp_path, shared=shared).close()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == ({".other", ".talk.session.tmp-ab12"} if shared else {".other"})
+
+
 def test_servers_that_share_a_folder_always_go_on_from_the_last_context(tmp_path):
     mine, theirs = (sessions(tmp_path, shared=True) for _ in range(2))
     for turn in range(4):

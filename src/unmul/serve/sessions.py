@@ -31,6 +31,7 @@ __all__ = ["Sessions", "read_context", "write_context"]
 
 LOG = logging.getLogger("unmul.serve")
 NAME = re.compile(r"[a-z0-9_-]{1,64}")  # no capitals: some file systems take A for a
+SUFFIX = ".session"
 TENSOR = "session"  # not "state": a session's state lacks the unread tokens, and no other reader may forget them
 MODEL, UNREAD, UNFINISHED = "model", "unread", "unfinished"
 
@@ -78,6 +79,8 @@ class Sessions:
         self._writer = ThreadPoolExecutor(1, "unmul-sessions")
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
+            if not shared:  # others may be writing theirs now
+                _remove_leftovers(folder)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -139,7 +142,7 @@ class Sessions:
         self._writer.shutdown()
 
     def _path(self, name: str) -> Path | None:
-        return self._folder / f"{name}.session" if self._folder else None
+        return self._folder / f"{name}{SUFFIX}" if self._folder else None
 
     def _save(self, name: str, context: Context) -> None:
         if self._unsaved.get(name) is not context:  # a newer one waits behind
@@ -159,3 +162,9 @@ class Sessions:
             LOG.error("%s", error)
             return False
         return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What a killed server was writing."""
+    for path in folder.glob(f".*{SUFFIX}.tmp-*"):
+        path.unlink(missing_ok=True)
