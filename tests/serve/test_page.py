@@ -120,7 +120,7 @@ def test_figures_compare_the_state_with_a_cache_that_grows(page):
 
 @pytest.mark.parametrize(
     ("each", "shown"),
-    [(0.01234, "12.3 mJ a token"), (0.2, "200 mJ a token"), (123.4, "123 J a token"), (None, "\u2013")],
+    [(0.01234, "12.3 mJ/token"), (0.2, "200 mJ/token"), (123.4, "123 J/token"), (None, "\u2013")],
 )
 def test_joules_a_token_are_shown_where_they_are_measured(page, plain, monkeypatch, each, shown):
     monkeypatch.setattr(plain[1].service, "meter", Joulemeter())
