@@ -22,6 +22,7 @@ __all__ = [
     "ARITHMETIC",
     "CHAT_TEMPLATE",
     "Arithmetic",
+    "Joulemeter",
     "Letters",
     "Log",
     "chatting",
@@ -38,6 +39,23 @@ LONGEST_S = 30
 
 ARITHMETIC = ModelConfig(vocab_size=251, hidden_size=3, num_hidden_layers=1, bos_token_id=0, eos_token_id=250)
 PRIME = 65521  # small enough for exact products in float32's 24 bits times 31
+
+
+class Joulemeter:
+    """A meter that counts a joule at every look; unmeasured, one that says why it does not."""
+
+    def __init__(self, *, measured=True):
+        self.source, self.reason = ("a counter", "") if measured else (None, "no counter here")
+        self.counted = 0.0
+
+    def joules(self):
+        if self.source is None:
+            return None
+        self.counted += 1
+        return self.counted
+
+    def close(self):
+        pass
 
 
 class Letters:

@@ -10,7 +10,7 @@ import pytest
 import unmul
 from unmul.engine.base import Engine
 
-HEAVY = {"unmul.engine._native", "unmul.__main__"}
+HEAVY = {"unmul.engine._native", "unmul.__main__", "unmul.serve.ray"}  # the last needs Ray
 NAMES = sorted(info.name for info in pkgutil.walk_packages(unmul.__path__, "unmul.") if info.name not in HEAVY)
 
 

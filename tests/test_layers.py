@@ -13,18 +13,18 @@ ROOT = Path(unmul.__file__).parent
 
 # A part may import parts of a lower level, and its own. Every part must be listed.
 LEVELS = {
-    "errors": 0, "machine": 0, "files": 1, "ternary": 1, "config": 1, "checkpoint": 2, "ops": 3, "data": 3, "model": 4,
-    "engine": 4, "evaluate": 5, "train": 6, "hf": 6, "runtime": 6, "plot": 6, "assets": 0, "serve": 7, "cli": 8,
-    "__main__": 9, "__init__": 9,
+    "errors": 0, "machine": 0, "energy": 0, "files": 1, "ternary": 1, "config": 1, "checkpoint": 2, "ops": 3, "data": 3,
+    "model": 4, "engine": 4, "evaluate": 5, "train": 6, "hf": 6, "runtime": 6, "plot": 6, "assets": 0, "serve": 7,
+    "cli": 8, "__main__": 9, "__init__": 9,
 }  # fmt: skip
 
 # Modules without torch, whatever is installed; those of parts that do not exist yet are passed over.
 LIGHT = [
-    "unmul", "unmul.errors", "unmul.files", "unmul.ternary", "unmul.config", "unmul.checkpoint", "unmul.engine",
-    "unmul.engine.naive", "unmul.engine.cpu", "unmul.engine.sampler", "unmul.runtime", "unmul.runtime.chat",
-    "unmul.evaluate", "unmul.evaluate.bits", "unmul.evaluate.score", "unmul.evaluate.tasks", "unmul.evaluate.harness",
-    "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval", "unmul.cli.pack", "unmul.cli.info", "unmul.cli.doctor",
-    "unmul.cli.plot", "unmul.cli.serve", "unmul.plot", "unmul.serve.scheduler", "unmul.serve.app",
+    "unmul", "unmul.energy", "unmul.errors", "unmul.files", "unmul.ternary", "unmul.config", "unmul.checkpoint",
+    "unmul.engine", "unmul.engine.naive", "unmul.engine.cpu", "unmul.engine.sampler", "unmul.runtime",
+    "unmul.runtime.chat", "unmul.evaluate", "unmul.evaluate.bits", "unmul.evaluate.score", "unmul.evaluate.tasks",
+    "unmul.evaluate.harness", "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval", "unmul.cli.pack", "unmul.cli.info",
+    "unmul.cli.doctor", "unmul.cli.plot", "unmul.cli.serve", "unmul.plot", "unmul.serve.scheduler", "unmul.serve.app",
 ]  # fmt: skip
 
 

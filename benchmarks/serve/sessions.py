@@ -21,6 +21,7 @@ from engine import REPOSITORY, describe, write_report
 from process import Served, model_folder, serving
 
 AT_ONCE = 16
+WARM_ROUNDS = 5  # until the server's memory stands still: what grows then are the sessions
 MEGABYTES = "4096"  # no session may be forgotten
 
 
@@ -42,9 +43,10 @@ def arguments() -> argparse.Namespace:
 
 
 def measure_model(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Memory before and after opening the sessions; those of the warm-up are open before."""
+    """Memory before and after opening the sessions; those of the warm-up are open before, asked often."""
     with model_folder(name) as folder, serving(folder, "--state-memory", MEGABYTES) as served:
-        asyncio.run(open_sessions(served, "warm", 200))
+        for _ in range(WARM_ROUNDS):
+            asyncio.run(open_sessions(served, "warm", 200))
         before = served.rss_bytes()
         asyncio.run(open_sessions(served, "kept", options.sessions))
         grown = served.rss_bytes() - before

@@ -1,17 +1,15 @@
-"""What this machine is, as far as speed and memory depend on it: memory, instruction sets, energy meters."""
+"""What this machine is, as far as speed and memory depend on it: memory, instruction sets."""
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
 from pathlib import Path
 
-__all__ = ["cpu_features", "cpu_name", "energy_meters", "memory_bytes", "peak_rss_bytes"]
+__all__ = ["cpu_features", "cpu_name", "memory_bytes", "peak_rss_bytes"]
 
 PROC = Path("/proc")
-POWERCAP = Path("/sys/class/powercap")
 
 # The instruction sets that a native engine can make use of, as Linux names them.
 FEATURES = (
@@ -48,12 +46,6 @@ def memory_bytes() -> tuple[int, int]:
     """Memory of the machine, and how much of it is free to use; zeros where the system does not say."""
     found = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", _read(PROC / "meminfo"), re.MULTILINE))
     return 1024 * int(found.get("MemTotal", 0)), 1024 * int(found.get("MemAvailable", 0))
-
-
-def energy_meters() -> dict[str, bool]:
-    """Energy counters of the processor (RAPL), and whether this user may read each."""
-    counters = sorted(POWERCAP.glob("*-rapl:*/energy_uj"))
-    return {str(path): os.access(path, os.R_OK) for path in counters}
 
 
 def _read(path: Path) -> str:

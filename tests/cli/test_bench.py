@@ -1,12 +1,14 @@
 """unmul bench: figures for people, one document for programs, and clear refusals."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from unmul.cli import bench as verb
 from unmul.cli.app import main
 from unmul.config import PRESETS, ModelConfig
+from unmul.engine.bench import BenchRequest, measure
 
 
 def test_json_is_one_document_with_the_promised_fields(packed, capsys):
@@ -15,7 +17,8 @@ def test_json_is_one_document_with_the_promised_fields(packed, capsys):
     promised = {
         "prefill_tokens_per_s", "decode_tokens_per_s", "prefill_spread", "decode_spread", "weight_bytes",
         "bandwidth_GBs", "machine_GBs", "bandwidth_share", "batch", "profile",
-        "peak_rss_bytes", "joules_per_token", "joules_reason", "backend", "threads",
+        "peak_rss_bytes", "joules_per_token", "joules_per_token_above_idle", "idle_watts", "joules_source",
+        "joules_reason", "backend", "threads",
     }  # fmt: skip
     assert promised <= report.keys()
     assert report["model"] == str(packed)
@@ -26,7 +29,17 @@ def test_text_names_speed_memory_and_what_was_not_measured(packed, capsys):
     assert main(["bench", str(packed), "--prompt", "3", "--new", "2"]) == 0
     text = capsys.readouterr().out
     assert "tokens/s over 3 tokens (median;" in text
-    assert "not measured:" in text
+    assert "energy" in text
+
+
+def test_energy_is_told_with_and_without_idle_or_why_it_is_not(packed):
+    report = measure(packed, BenchRequest(threads=1, prompt=3, new=2))
+    unmeasured = {"joules_per_token": None, "joules_per_token_above_idle": None, "idle_watts": None}
+    told = dict(verb._lines(replace(report, **unmeasured, joules_source=None, joules_reason="no counter")))
+    assert told["energy"] == "not measured: no counter"
+    measured = {"joules_per_token": 0.05, "joules_per_token_above_idle": 0.013, "idle_watts": 4.0}
+    told = dict(verb._lines(replace(report, **measured, joules_source="RAPL package-0", joules_reason="")))
+    assert told["energy"] == "0.05 J a token in decode, 0.013 J above idle (4.0 W); RAPL package-0"
 
 
 def test_profile_and_batch_are_told_in_text(packed, capsys):

@@ -1,5 +1,6 @@
 """unmul serve, from outside."""
 
+import importlib
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import sys
 import httpx
 import pytest
 from speakers import run_unmul
+
+from unmul.errors import MissingExtraError
 
 LONGEST_S = 60
 
@@ -78,3 +81,10 @@ def test_without_the_extra_the_command_that_installs_it_is_named(speaker, tmp_pa
     (tmp_path / "fastapi.py").write_text("raise ModuleNotFoundError('fastapi')")
     done = run_unmul("serve", speaker, env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stderr) == (2, "error: fastapi is not installed: pip install 'unmul[serve]'\n")
+
+
+def test_without_ray_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "unmul.serve.ray", raising=False)
+    with pytest.raises(MissingExtraError, match=r"ray is not installed: pip install 'unmul\[ray\]'"):
+        importlib.import_module("unmul.serve.ray")

@@ -9,10 +9,10 @@ import pytest
 from speakers import SPEAKER, run_unmul, speaking_latent
 
 import unmul
-from unmul import SamplingParams, machine
+from unmul import SamplingParams, energy
 from unmul.checkpoint.packed import packed_specs
 from unmul.cli.app import main
-from unmul.cli.doctor import checks
+from unmul.cli.doctor import checks, shutil
 from unmul.cli.output import megabytes, rows
 from unmul.cli.progress import Progress
 
@@ -207,15 +207,17 @@ def test_doctor_names_the_kernels_that_run(monkeypatch, speaker):
 
 
 def test_doctor_says_which_meter_cannot_be_read(monkeypatch, tmp_path):
-    meter = tmp_path / "intel-rapl:0"
-    meter.mkdir()
-    monkeypatch.setattr(machine, "POWERCAP", tmp_path)
-    (meter / "energy_uj").write_text("1")
-    for readable, ok in ((True, True), (False, False)):
-        monkeypatch.setattr(machine.os, "access", lambda path, mode, readable=readable: readable)
-        energy = list(checks())[-1]
-        assert energy.ok is ok
-        assert str(meter) in energy.found
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    for name, text in (("name", "package-0"), ("max_energy_range_uj", "1000"), ("energy_uj", "1")):
+        (zone / name).write_text(text)
+    assert (found := list(checks())[-1]).ok
+    assert found.found == "RAPL package-0"
+    (zone / "energy_uj").unlink()
+    assert not (found := list(checks())[-1]).ok
+    assert str(zone / "energy_uj") in found.found
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):

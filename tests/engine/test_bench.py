@@ -1,5 +1,6 @@
 """The measurement itself: real folders, a process of its own, plausible figures."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from models import TINY
 
+from unmul import energy
 from unmul.checkpoint import PackedCheckpoint
-from unmul.engine.bench import BenchRequest, measure, write_random
+from unmul.engine import bench
+from unmul.engine.bench import BenchRequest, measure, measure_here, write_random
 from unmul.engine.cpu import CpuEngine
 from unmul.errors import EngineError, UsageError
 
@@ -41,10 +44,31 @@ def test_measure_reports_the_engine_and_its_memory(random_folder: Path) -> None:
     assert report.bandwidth_GBs == pytest.approx(report.weight_bytes * report.decode_tokens_per_s / 1e9)
     assert report.file_bytes == (random_folder / "model.safetensors").stat().st_size
     assert report.peak_rss_bytes is None or report.peak_rss_bytes > 10**7
-    assert report.joules_per_token is None
-    assert report.joules_reason
+    assert (report.joules_per_token is None) == (report.joules_source is None) == bool(report.joules_reason)
     assert report.bandwidth_share == pytest.approx(report.bandwidth_GBs / report.machine_GBs)
     assert report.profile is None
+
+
+@pytest.fixture
+def powercap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A processor whose counter moves by a joule at every reading."""
+    zone = tmp_path / "powercap" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in (("name", "package-0"), ("max_energy_range_uj", "262143328850"), ("energy_uj", "0")):
+        (zone / name).write_text(text)
+    joules = itertools.count()
+    monkeypatch.setattr(energy, "POWERCAP", zone.parent)
+    monkeypatch.setattr(energy._Rapl, "_read", lambda gauge: [1_000_000 * next(joules)])
+    return zone
+
+
+def test_joules_are_those_of_a_token_of_decode(random_folder: Path, powercap: Path, monkeypatch) -> None:
+    monkeypatch.setattr(bench, "IDLE_S", 0.01)
+    report = measure_here(random_folder, BenchRequest(threads=1, prompt=5, new=4, batch=5, runs=3))
+    assert report.joules_per_token == pytest.approx(1 / 20)
+    assert 0 < report.idle_watts <= 1 / 0.01
+    assert report.joules_per_token_above_idle < report.joules_per_token
+    assert (report.joules_source, report.joules_reason) == ("RAPL package-0", "")
 
 
 @pytest.mark.parametrize("batch", [1, 3])

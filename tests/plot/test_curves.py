@@ -38,6 +38,14 @@ def test_an_older_log_has_no_flops_and_a_young_one_no_validation(tmp_path):
     assert run.validation["validation_bits_per_byte"].size == 0
 
 
+def test_joules_are_a_column_where_every_line_has_them(tmp_path):
+    lines = [line(1, loss=5, joules=2.5), line(1, validation_bits_per_byte=2, joules=4), line(2, loss=4, joules=5)]
+    run = read_run(write_run(tmp_path / "mine", lines))
+    assert (run.steps["joules"].tolist(), run.validation["joules"].tolist()) == ([2.5, 5], [4])
+    lines[1]["joules"] = None
+    assert "joules" not in read_run(write_run(tmp_path / "other", lines)).steps
+
+
 @pytest.mark.parametrize("count", [1, 49, 75, 1000])
 def test_a_smoothed_loss_is_the_mean_of_the_last_two_percent(count):
     values = np.random.default_rng(0).standard_normal(count)

@@ -20,7 +20,13 @@ def runs(tmp_path):
         folder.mkdir()
         with (folder / "log.jsonl").open("w") as log:
             for step in range(1, count + 1):
-                place = {"step": step, "tokens": 64 * step, "flops": 6400 * step, "seconds": 0.1 * step}
+                place = {
+                    "step": step,
+                    "tokens": 64 * step,
+                    "flops": 6400 * step,
+                    "seconds": 0.1 * step,
+                    "joules": 2.0 * step,
+                }
                 log.write(json.dumps({**place, "loss": 2 + 4 / step}) + "\n")
                 if step % 25 == 0:
                     log.write(json.dumps({**place, "validation_bits_per_byte": 1 + 2 / step}) + "\n")
@@ -38,7 +44,9 @@ def words_of(svg):
     return " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg.read_text()))
 
 
-@pytest.mark.parametrize(("x", "label"), [("tokens", "tokens"), ("flops", "training FLOPs"), ("seconds", "seconds")])
+@pytest.mark.parametrize(
+    ("x", "label"), [("tokens", "tokens"), ("flops", "training FLOPs"), ("seconds", "seconds"), ("joules", "joules")]
+)
 def test_a_figure_names_axes_runs_and_smoothing(runs, tmp_path, x, label):
     assert main(["plot", *map(str, runs), "--x", x, "--out", str(tmp_path / "a.svg")]) == 0
     words = words_of(tmp_path / "a.svg")
@@ -104,7 +112,7 @@ def test_json_says_where_the_runs_stand(runs, tmp_path, capsys):
     assert (document["figure"], document["x"], document["losses_compare"]) == (str(tmp_path / "a.png"), "tokens", True)
     assert document["runs"][1] == {
         "name": "theirs", "folder": str(runs[1]), "steps": 50, "tokens": 3200, "flops": 320000, "seconds": 5.0,
-        "loss": pytest.approx(2 + 4 / 50), "validation_bits_per_byte": pytest.approx(1.04),
+        "joules": 100.0, "loss": pytest.approx(2 + 4 / 50), "validation_bits_per_byte": pytest.approx(1.04),
     }  # fmt: skip
 
 

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from servers import serving, settled, slowed
+from servers import Joulemeter, serving, settled, slowed
 
+from unmul.serve import joules
 from unmul.serve.service import Limits
 
 OK = {"prompt": "Once", "max_tokens": 3, "temperature": 0}
@@ -162,6 +163,22 @@ def test_health_and_metrics_tell_how_it_is(http):
     assert value_of(http, "unmul_answers_active") == 0
     assert value_of(http, "unmul_first_token_seconds_count") > 0
     assert value_of(http, 'unmul_responses_total{status="200"}') > 0
+
+
+def test_energy_is_told_where_it_is_measured_and_nowhere_else(http, served, monkeypatch):
+    monkeypatch.setattr(joules, "LEAST_S", 0)
+    streamed = OK | {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+    monkeypatch.setattr(served[1].service, "meter", Joulemeter())
+    assert http.get("/v1/models").json()["data"][0]["meta"]["energy_source"] == "a counter"
+    assert value_of(http, "unmul_energy_joules_total") > 0
+    assert http.post("/v1/completions", json=OK).json()["usage"]["joules_per_token"] > 0
+    text = http.post("/v1/completions", json=streamed).text
+    assert text.count("joules_per_token") == 2  # with the last token, and in the usage of all
+    monkeypatch.setattr(served[1].service, "meter", Joulemeter(measured=False))
+    meta = http.get("/v1/models").json()["data"][0]["meta"]
+    assert (meta["energy_source"], meta["energy_reason"]) == (None, "no counter here")
+    assert "joules" not in http.get("/metrics").text
+    assert "joules" not in http.post("/v1/completions", json=OK).text
 
 
 def value_of(http: httpx.Client, name: str) -> float:

@@ -5,7 +5,7 @@ import shutil
 
 import httpx
 import pytest
-from servers import chatting, serving, settled, slowed
+from servers import Joulemeter, chatting, serving, settled, slowed
 
 import unmul
 from unmul import SamplingParams
@@ -116,6 +116,26 @@ def test_figures_compare_the_state_with_a_cache_that_grows(page):
     finished(page)
     assert page.locator("#state").text_content() == "512 B"
     assert int(page.locator("#length").text_content().split()[0]) == length + 9
+
+
+@pytest.mark.parametrize(
+    ("each", "shown"),
+    [(0.01234, "12.3 mJ/token"), (0.2, "200 mJ/token"), (123.4, "123 J/token"), (None, "\u2013")],
+)
+def test_joules_a_token_are_shown_where_they_are_measured(page, plain, monkeypatch, each, shown):
+    monkeypatch.setattr(plain[1].service, "meter", Joulemeter())
+    monkeypatch.setattr("unmul.serve.joules.Joules.per_token", lambda spent: each)
+    page.evaluate("meet()")
+    write(page, "One", tokens=3)
+    assert page.locator("#energy").text_content() == shown
+
+
+def test_energy_that_is_not_measured_is_no_number(page, plain, monkeypatch):
+    monkeypatch.setattr(plain[1].service, "meter", Joulemeter(measured=False))
+    page.evaluate("meet()")
+    write(page, "One", tokens=3)
+    assert page.locator("#energy").text_content() == "not measured"
+    assert page.locator("#energy").get_attribute("title") == "no counter here"
 
 
 def test_everything_can_be_done_with_the_keyboard(page, plain, monkeypatch):

@@ -16,8 +16,8 @@ def context_of(value: float, unread=(5,)) -> Context:
     return Context(np.full_like(LIKE, value), list(unread))
 
 
-def sessions(folder=None, *, most=10, model="m") -> Sessions:
-    return Sessions(LIKE, model, folder=folder, budget=most * LIKE.nbytes)
+def sessions(folder=None, *, most=10, model="m", shared=False) -> Sessions:
+    return Sessions(LIKE, model, folder=folder, budget=most * LIKE.nbytes, shared=shared)
 
 
 def equal(found: Context | None, expected: Context) -> bool:
@@ -66,6 +66,33 @@ def test_without_a_folder_the_least_recently_used_is_forgotten():
     kept.keep("c", context_of(3))
     assert kept.load("b") is None
     assert equal(kept.load("a"), context_of(1))
+    kept.close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_killed_server_left_behind_is_removed_unless_another_may_be_writing_it(tmp_path, shared):
+    (tmp_path / ".talk.session.tmp-ab12").write_bytes(b"half")
+    (tmp_path / ".other").write_bytes(b"not ours")
+    sessions(tmp_path, shared=shared).close()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == ({".other", ".talk.session.tmp-ab12"} if shared else {".other"})
+
+
+def test_servers_that_share_a_folder_always_go_on_from_the_last_context(tmp_path):
+    mine, theirs = (sessions(tmp_path, shared=True) for _ in range(2))
+    for turn in range(4):
+        (mine, theirs)[turn % 2].keep("talk", context_of(turn))
+        assert equal(mine.load("talk"), context_of(turn))
+        assert equal(theirs.load("talk"), context_of(turn))
+    assert len(mine) == len(theirs) == 0
+    mine.close()
+    theirs.close()
+
+
+def test_without_a_folder_there_is_nothing_to_share():
+    kept = sessions(shared=True)
+    kept.keep("talk", context_of(1))
+    assert equal(kept.load("talk"), context_of(1))
     kept.close()
 
 

@@ -36,14 +36,15 @@ def lines(path):
 
 def test_a_line_holds_the_step_the_totals_and_the_figures(tmp_path):
     with open_log(tmp_path / "log.jsonl") as log:
-        log.step(step(3))
-        log.record(3, {"validation_bits_per_byte": 2.5})
+        log.step(step(3), 12.5)
+        log.record(3, {"validation_bits_per_byte": 2.5}, None)
     first, second = lines(tmp_path / "log.jsonl")
     assert list(first) == [
-        "step", "tokens", "flops", "seconds", "loss", "norm", "rate", "tokens_per_s", "mfu", "peak_memory_bytes",
+        "step", "tokens", "flops", "seconds", "joules", "loss", "norm", "rate", "tokens_per_s", "mfu",
+        "peak_memory_bytes",
     ]  # fmt: skip
     assert (first["step"], first["tokens"], first["flops"], first["tokens_per_s"]) == (3, 300, 2100, 200)
-    assert first["mfu"] is None
+    assert (first["mfu"], first["joules"], second["joules"]) == (None, 12.5, None)
     assert second["validation_bits_per_byte"] == 2.5
 
 
@@ -52,7 +53,7 @@ def test_trackers_receive_numbers_only_and_are_closed_whatever_happens(tmp_path)
 
     def interrupted():
         with open_log(tmp_path / "log.jsonl", trackers=[kept]) as log:
-            log.step(step(1))
+            log.step(step(1), None)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -65,7 +66,7 @@ def test_trackers_receive_numbers_only_and_are_closed_whatever_happens(tmp_path)
 def test_the_shown_speed_is_that_of_the_last_twenty_steps(tmp_path, capsys):
     with open_log(tmp_path / "log.jsonl", steps=22) as log:
         for done, seconds in enumerate([100.0, 100.0, *[0.5] * 20], 1):
-            log.step(step(done, seconds))
+            log.step(step(done, seconds), None)
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("step 22/22  loss 4.000  200 tokens/s")
     assert "GiB" in last
@@ -75,11 +76,27 @@ def test_lines_after_the_checkpoint_and_a_torn_one_are_cut_when_a_run_goes_on(tm
     path = tmp_path / "log.jsonl"
     with open_log(path) as log:
         for done in range(1, 6):
-            log.step(step(done))
+            log.step(step(done), 10.0 * done)
     seconds = lines(path)[2]["seconds"]
     with path.open("a") as handle:
         handle.write('{"step": 6, "tok')
     with open_log(path, done=3) as log:
-        log.step(step(4))
+        log.step(step(4), 7.0)
     assert [line["step"] for line in lines(path)] == [1, 2, 3, 4]
     assert lines(path)[3]["seconds"] >= seconds
+    assert lines(path)[3]["joules"] == log.joules == 37
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 5.0), (5.0, None)])
+def test_joules_of_a_run_are_unknown_once_a_part_was_not_measured(tmp_path, before, after):
+    for done, joules in ((1, before), (2, after)):
+        with open_log(tmp_path / "log.jsonl", done=done - 1) as log:
+            log.step(step(done), joules)
+    assert (log.joules, lines(tmp_path / "log.jsonl")[1]["joules"]) == (None, None)
+
+
+def test_a_log_from_before_joules_were_recorded_goes_on_without_them(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "tokens": 100, "seconds": 3}\n')
+    with open_log(tmp_path / "log.jsonl", done=1) as log:
+        log.step(step(2), 4.0)
+    assert log.joules is None

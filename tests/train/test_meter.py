@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from unmul import energy
 from unmul.train import meter
-from unmul.train.meter import Meter
+from unmul.train.meter import Energy, Meter
+from unmul.train.world import World
 
 GIB = 2**30
 
@@ -38,3 +40,58 @@ def test_the_share_is_unknown_on_a_cpu_and_in_float32(gpu):
 
 def test_totals_grow_with_the_steps():
     assert meter_of().totals(3) == {"tokens": 1500, "flops": 1500 * 10**9}
+
+
+class Together(World):
+    """Two processes, of which the other one has counted 30 joules, or has no meter where those are None."""
+
+    other: float | None = 30.0
+
+    def total(self, numbers):
+        return [mine + theirs for mine, theirs in zip(numbers, [self.other is None, self.other or 0.0], strict=True)]
+
+
+@pytest.fixture
+def joules(monkeypatch):
+    """What the meters of this machine count."""
+    counted = {"cpu": 4.0, "cuda:0": 100.0}
+
+    class Counting(energy.Meter):
+        def __init__(self, device):
+            self.source, self.reason, self.device, self.closed = f"meter of {device}", "", device, False
+
+        def joules(self):
+            return counted[self.device]
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(energy, "Meter", Counting)
+    return counted
+
+
+def test_joules_of_one_process_are_those_of_its_device(joules):
+    with Energy(World(0, 1, torch.device("cuda:0"))) as spent:
+        assert spent.joules() == 100
+        assert spent.described() == ("meter of cuda:0", "")
+    assert spent._meter.closed
+
+
+def test_joules_of_all_gpus_are_added(joules):
+    assert Energy(Together(1, 2, torch.device("cuda:0"))).joules() == 130
+
+
+def test_processors_that_processes_share_are_counted_once(joules, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    spent = Energy(Together(1, 2, torch.device("cpu")))
+    assert spent.joules() == 30
+    assert spent.described() == (None, "another process counts")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert Energy(Together(0, 2, torch.device("cpu"))).joules() == 34
+
+
+@pytest.mark.parametrize(("mine", "other"), [(None, 30.0), (4.0, None)])
+def test_joules_are_unknown_where_one_process_has_no_meter(joules, monkeypatch, mine, other):
+    joules["cpu"] = mine
+    monkeypatch.setattr(Together, "other", other)
+    assert Energy(Together(0, 2, torch.device("cpu"))).joules() is None

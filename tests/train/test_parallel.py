@@ -19,6 +19,7 @@ from unmul.ops.bitlinear import Projection
 from unmul.ops.ternarise import ternarise
 from unmul.ops.ternarise.held import hold_codes, ternary_operand
 from unmul.train import family, load_recipe, loop, run
+from unmul.train.meter import Energy
 from unmul.train.parallel import replicate
 from unmul.train.recipe import TrainPart
 from unmul.train.run import Trainer
@@ -69,8 +70,9 @@ def save_again(recipe, out, checkpoint):
     with open_world(recipe.train) as world:
         out.mkdir(exist_ok=True)
         shards, _ = open_shards(recipe.data.shards, recipe.data.source)
-        with Saver(out, world, family.MATMULFREE, shards, keep=1, background=False) as saver:
-            trainer = Trainer(recipe, shards, world, saver)
+        saver = Saver(out, world, family.MATMULFREE, shards, keep=1, background=False)
+        with saver, Energy(world) as energy:
+            trainer = Trainer(recipe, shards, world, saver, energy)
             trainer.restore(checkpoint)
             trainer.validate(Silence())
             saver.save(trainer.model, trainer.optimizer, None, trainer.card())

@@ -59,6 +59,8 @@ def test_loss_falls_and_the_log_tells_every_step(straight):
     measured = {line["step"]: line["validation_bits_per_byte"] for line in lines if "validation_bits_per_byte" in line}
     assert sorted(measured) == [20, 40, 60]
     assert measured[60] == result.bits_per_byte < measured[20]
+    assert lines[-1]["joules"] == result.joules
+    assert (result.joules is None) == (result.joules_source is None) == bool(result.joules_reason)
 
 
 def test_the_last_checkpoints_are_kept_and_tell_how_they_were_made(straight):

@@ -32,7 +32,7 @@ def bench(
     profile: bool = False,
     json: bool = False,
 ) -> None:
-    """Measure prefill and decode speed, bandwidth and peak memory.
+    """Measure prefill and decode speed, bandwidth, peak memory and energy.
 
     Args:
         model: a packed checkpoint folder; the embedded model when left out.
@@ -75,7 +75,7 @@ def _lines(report: BenchReport) -> list[tuple[str, str]]:
         ("weights", f"{megabytes(report.weight_bytes)} in memory, {megabytes(report.file_bytes)} on disk"),
         ("bandwidth", _bandwidth(report)),
         ("peak memory", megabytes(report.peak_rss_bytes)),
-        ("energy", f"not measured: {report.joules_reason}"),
+        ("energy", _energy(report)),
         *[(f"{name} phases", _phases(seconds)) for name, seconds in (report.profile or {}).items()],
     ]
 
@@ -83,6 +83,14 @@ def _lines(report: BenchReport) -> list[tuple[str, str]]:
 def _bandwidth(report: BenchReport) -> str:
     share = f"{report.bandwidth_share:.0%} of the {report.machine_GBs:.1f} that these threads read"
     return f"{report.bandwidth_GBs:.1f} GB/s in decode, {share}"
+
+
+def _energy(report: BenchReport) -> str:
+    if report.joules_per_token is None:
+        return f"not measured: {report.joules_reason}"
+    above = report.joules_per_token_above_idle or 0.0
+    joules = f"{report.joules_per_token:.2g} J a token in decode, {above:.2g} J above idle ({report.idle_watts:.1f} W)"
+    return f"{joules}; {report.joules_source}"
 
 
 def _phases(seconds: dict[str, float]) -> str:

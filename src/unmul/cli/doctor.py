@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unmul import __version__, machine
 from unmul.cli.output import emit, megabytes
+from unmul.energy import Meter
 from unmul.errors import UnmulError
 
 __all__ = ["Check", "checks", "doctor"]
@@ -65,7 +66,9 @@ def checks() -> Iterator[Check]:
     yield _gpu()
     for package, (purpose, remedy) in OPTIONAL.items():
         yield _package(package, purpose, remedy)
-    yield _energy()
+    yield _energy("energy", "cpu")
+    if shutil.which("nvidia-smi"):
+        yield _energy("gpu energy", "cuda")
 
 
 def _engine() -> Check:
@@ -111,13 +114,6 @@ def _package(name: str, purpose: str, remedy: str) -> Check:
         return Check(name, False, f"not installed ({purpose})", remedy)
 
 
-def _energy() -> Check:
-    meters = machine.energy_meters()
-    if not meters:
-        return Check(
-            "energy", False, "no meter (RAPL)", "not measured here: a virtual machine shows none to its guests"
-        )
-    locked = [path for path, readable in meters.items() if not readable]
-    if locked:
-        return Check("energy", False, f"{locked[0]} cannot be read", f"sudo chmod a+r {' '.join(locked)}")
-    return Check("energy", True, ", ".join(meters))
+def _energy(name: str, device: str) -> Check:
+    with Meter(device) as meter:
+        return Check(name, meter.source is not None, meter.source or f"not measured: {meter.reason}", meter.remedy)

@@ -20,11 +20,11 @@ def plot(
     run: list[Path],
     /,
     *,
-    x: Literal["tokens", "flops", "seconds"] = "tokens",
+    x: Literal["tokens", "flops", "seconds", "joules"] = "tokens",
     out: Path = Path("loss.png"),
     json: bool = False,
 ) -> None:
-    """Draw the training loss and the validation of runs against tokens, FLOPs or seconds.
+    """Draw the training loss and the validation of runs against tokens, FLOPs, seconds or joules.
 
     Args:
         run: folders that `unmul train` wrote; several are drawn together.
@@ -58,6 +58,7 @@ def _standing(run: Run) -> dict[str, Any]:
         "tokens": int(last["tokens"]),
         "flops": last.get("flops"),
         "seconds": last["seconds"],
+        "joules": last.get("joules"),
         "loss": last["loss"],
         BITS: float(bits[-1]) if bits.size else None,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from unmul.cli.output import emit, megabytes, note
-from unmul.errors import MissingExtraError, UsageError
+from unmul.errors import MissingExtraError
 from unmul.runtime import embedded_model
 
 if TYPE_CHECKING:
@@ -55,10 +54,11 @@ def serve(
         import fastapi  # noqa: F401 - asked first, so that its absence is told from a broken install
     except ModuleNotFoundError:
         raise MissingExtraError("fastapi", "serve") from None
+    from unmul.serve.guard import key_from
     from unmul.serve.run import Server, listen
     from unmul.serve.service import Limits
 
-    limits, key = Limits(slots=slots, queue=queue, state_bytes=state_memory << 20), _key(api_key_env)
+    limits, key = Limits(slots=slots, queue=queue, state_bytes=state_memory << 20), key_from(api_key_env)
     with listen(host, port) as listener:
         url = _url(host, listener.getsockname()[1])
         if key is None and not _is_loopback(host):
@@ -75,15 +75,6 @@ def serve(
         server.run([listener])
     if server.failure:
         raise server.failure
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        raise UsageError(f"the environment variable {variable} is empty", "set it to the key that clients must send")
-    return key
 
 
 def _is_loopback(host: str) -> bool:

@@ -62,6 +62,9 @@ def _document(result: Result) -> dict[str, object]:
         "final_loss": result.final_loss,
         "bits_per_byte": result.bits_per_byte,
         "tokens_per_s": result.tokens_per_s,
+        "joules": result.joules,
+        "joules_source": result.joules_source,
+        "joules_reason": result.joules_reason,
         "checkpoint": str(result.checkpoint),
     }
 

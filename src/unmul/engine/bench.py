@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -19,22 +20,24 @@ from unmul.checkpoint import PackedCheckpoint, write_packed
 from unmul.checkpoint.packed import packed_specs
 from unmul.checkpoint.tensorfile import BF16, Array
 from unmul.config import ModelConfig
+from unmul.energy import Meter, Reading
 from unmul.engine.cpu import CpuEngine
 from unmul.errors import EngineError, UsageError
 from unmul.machine import peak_rss_bytes
 
 __all__ = ["BenchReport", "BenchRequest", "measure", "measure_here", "write_random"]
 
-NOT_MEASURED = "no energy counter is read by this version"
+IDLE_S = 2.0  # of quiet before the first run, where there is a meter
 _VALID_BYTES = 243
 
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """Medians over runs, [least, most] as spread; bytes, GB/s (10^9), seconds; joules None where no meter was read.
+    """Medians over runs, [least, most] as spread; bytes, GB/s (10^9), seconds; joules and watts None without a meter.
 
-    Decode counts the tokens of all sequences of the batch; machine_GBs is what the same threads reach when they only
-    read the weights; profile holds seconds a token by phase, of one more run of prefill and of decode.
+    Decode counts the tokens of all sequences of the batch, and the joules are those of decode; machine_GBs is what the
+    same threads reach when they only read the weights; profile holds seconds a token by phase, of one more run of
+    prefill and of decode.
     """
 
     backend: str
@@ -55,6 +58,9 @@ class BenchReport:
     bandwidth_share: float
     peak_rss_bytes: int
     joules_per_token: float | None
+    joules_per_token_above_idle: float | None
+    idle_watts: float | None
+    joules_source: str | None
     joules_reason: str
     profile: dict[str, dict[str, float]] | None
 
@@ -91,8 +97,11 @@ def measure_here(folder: Path, request: BenchRequest) -> BenchReport:
     started = time.perf_counter()
     engine = CpuEngine(PackedCheckpoint.open(folder), threads=request.threads)
     load_s = time.perf_counter() - started
-    rates = [_run(engine, request) for _ in range(request.runs + 1)][1:]
-    prefill, decode = ([rate[k] for rate in rates] for k in (0, 1))
+    with Meter("cpu") as meter:
+        idle_watts = meter.idle_watts(IDLE_S)
+        runs = [_run(engine, request, meter) for _ in range(request.runs + 1)][1:]
+    prefill = [request.prompt / prompt.seconds for prompt, _ in runs]
+    decode = [request.new * request.batch / new.seconds for _, new in runs]
     machine = engine.read_bandwidth()
     bandwidth = engine.weight_bytes * median(decode) / request.batch
     return BenchReport(
@@ -113,16 +122,34 @@ def measure_here(folder: Path, request: BenchRequest) -> BenchReport:
         machine_GBs=machine / 1e9,
         bandwidth_share=bandwidth / machine,
         peak_rss_bytes=peak_rss_bytes(),
-        joules_per_token=None,
-        joules_reason=NOT_MEASURED,
+        **_energy([new for _, new in runs], request, idle_watts),
         profile=_profile(engine, request) if request.profile else None,
     )
 
 
-def _run(engine: CpuEngine, request: BenchRequest) -> tuple[float, float]:
-    """Tokens per second of prefill and of decode."""
-    prompt, new = _work(engine, request)
-    return request.prompt / _seconds(prompt), request.new * request.batch / _seconds(new)
+def _run(engine: CpuEngine, request: BenchRequest, meter: Meter) -> tuple[Reading, Reading]:
+    """What prefill and decode cost."""
+    readings = []
+    for work in _work(engine, request):
+        with meter.measure() as reading:
+            work()
+        readings.append(reading)
+    return readings[0], readings[1]
+
+
+def _energy(decode: list[Reading], request: BenchRequest, idle_watts: float | None) -> dict[str, Any]:
+    """The energy of a token, over all runs: a counter moves in steps that a single short one may not fill."""
+    tokens, last = request.new * request.batch * len(decode), decode[-1]
+    joules = None if last.joules is None else sum(reading.joules or 0.0 for reading in decode) / tokens
+    seconds = sum(reading.seconds for reading in decode) / tokens
+    token = Reading(last.source, last.reason, seconds, joules, idle_watts)
+    return {
+        "joules_per_token": token.joules,
+        "joules_per_token_above_idle": token.joules_above_idle,
+        "idle_watts": token.idle_watts,
+        "joules_source": token.source,
+        "joules_reason": token.reason,
+    }
 
 
 def _work(engine: CpuEngine, request: BenchRequest) -> tuple[Callable[[], None], Callable[[], None]]:

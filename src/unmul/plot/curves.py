@@ -16,9 +16,10 @@ from unmul.errors import DataError
 
 __all__ = ["AXES", "SMOOTHING", "Run", "name_apart", "read_run", "smooth"]
 
-AXES = {"tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds"}
+AXES = {"tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds", "joules": "joules"}
 SMOOTHING = 0.02  # of a run's steps: the window of the mean
 BITS = "validation_bits_per_byte"
+SOMETIMES = ("flops", "joules")  # older logs lack FLOPs, machines without a meter joules
 
 Values = npt.NDArray[np.float64]
 
@@ -28,7 +29,7 @@ class Run:
     """Columns of a run's log; every one of a group has the same length.
 
     Args:
-        steps: step, tokens, seconds, loss (nats a token, smoothed), and flops unless the log is older than they are.
+        steps: step, tokens, seconds, loss (nats a token, smoothed), and flops and joules where every line has them.
         validation: the same with validation_bits_per_byte instead of loss; without rows when nothing was measured.
         tokenizer: hash of the tokenizer, None when the run has no checkpoint yet.
     """
@@ -53,8 +54,9 @@ def read_run(folder: Path) -> Run:
     losses = [line for line in lines if "loss" in line]
     if not losses:
         raise DataError(f"{path} has no step yet", "wait for the first step, or train")
-    steps = _columns(losses, "loss")
-    validation = _columns([line for line in lines if BITS in line], BITS)
+    names = ["step", "tokens", "seconds", *(name for name in SOMETIMES if all(name in line for line in lines))]
+    steps = _columns(losses, [*names, "loss"])
+    validation = _columns([line for line in lines if BITS in line], [*names, BITS])
     return Run(folder.resolve().name, folder, steps | {"loss": smooth(steps["loss"])}, validation, _tokenizer(folder))
 
 
@@ -84,14 +86,13 @@ def _line(path: Path, number: int, text: str) -> dict[str, float]:
         line = {name: value for name, value in json.loads(text).items() if value is not None}
     except (ValueError, AttributeError):
         line = {}
-    figures = (line.get(name) for name in ("step", "tokens", "seconds", *(line.keys() & {"flops", "loss", BITS})))
+    figures = (line.get(name) for name in ("step", "tokens", "seconds", *(line.keys() & {*SOMETIMES, "loss", BITS})))
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in figures):
         raise DataError(f"line {number} of {path} is damaged", "remove that line, or resume the run")
     return line
 
 
-def _columns(lines: Sequence[dict[str, float]], figure: str) -> dict[str, Values]:
-    names = ["step", "tokens", "seconds", figure, *(["flops"] if all("flops" in line for line in lines) else [])]
+def _columns(lines: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Values]:
     return {name: np.array([line[name] for line in lines], np.float64) for name in names}
 
 

@@ -150,5 +150,7 @@ def _described(service: Service) -> Document:
             # Keys and values in 16 bits, for each layer: what a Transformer of this shape keeps of every token.
             "transformer_cache_bytes_per_token": 2 * 2 * config.num_hidden_layers * config.hidden_size,
             "chat": service.chats,
+            "energy_source": service.meter.source,
+            "energy_reason": service.meter.reason,
         },
     }

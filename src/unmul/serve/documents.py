@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from unmul.runtime.text import UNFINISHED
+from unmul.serve.joules import Joules
 from unmul.serve.scheduler import PromptRead, Written
 from unmul.serve.scores import TokenScore
 from unmul.serve.service import Prompt, Service
@@ -80,6 +81,7 @@ class Form(ABC):
         self.usage = Usage()
         self.scores = scores
         self._tokenizer, self._prompts, self._n = service.tokenizer, prompts, n
+        self._joules = Joules(service.meter, service.scheduler)
         self._head = {
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
             "created": int(time.time()),
@@ -101,10 +103,15 @@ class Form(ABC):
             part.tokens.append((event.token, event.score))
         return [(mine[event.choice], part)]
 
+    def final_usage(self) -> Document:
+        """The usage at the end of an answer, with joules a token where they are measured."""
+        each = self._joules.per_token()
+        return self.usage.document() | ({} if each is None else {"joules_per_token": each})
+
     def whole(self) -> Document:
         """The answer in one document."""
         choices = [self.choice(choice, choice.joined()) for choice in self.choices]
-        return self._head | {"object": self.kind, "choices": choices, "usage": self.usage.document()}
+        return self._head | {"object": self.kind, "choices": choices, "usage": self.final_usage()}
 
     def chunk(self, choice: Choice, part: Part) -> Document:
         """A document of a stream; call it once for each part, because it counts."""
@@ -115,7 +122,7 @@ class Form(ABC):
 
     def last_chunk(self) -> Document:
         """The chunk with the usage, without a choice."""
-        return self._head | {"object": self.chunk_kind, "choices": [], "usage": self.usage.document()}
+        return self._head | {"object": self.chunk_kind, "choices": [], "usage": self.final_usage()}
 
     @abstractmethod
     def opening(self, prompt: int, event: PromptRead) -> list[Part]:

@@ -14,7 +14,16 @@ from starlette.exceptions import HTTPException
 from unmul.errors import UnmulError, UsageError
 from unmul.serve.worker import BusyError, ClosingError
 
-__all__ = ["LoadingError", "NoSuchModelError", "error_document", "handle_errors", "http_response", "status_of"]
+__all__ = [
+    "LoadingError",
+    "NoSuchModelError",
+    "ReplicaLostError",
+    "error_document",
+    "error_response",
+    "handle_errors",
+    "http_response",
+    "status_of",
+]
 
 LOG = logging.getLogger("unmul.serve")
 
@@ -27,6 +36,13 @@ class LoadingError(UnmulError):
 
     def __init__(self) -> None:
         super().__init__("the model is being loaded", "try again in a moment")
+
+
+class ReplicaLostError(UnmulError):
+    """One of several servers behind a front ended while it answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the server that answered has ended", "try again; a session goes on from its last answer")
 
 
 class NoSuchModelError(UnmulError):
@@ -45,7 +61,7 @@ def status_of(error: Exception) -> tuple[int, str, str | None]:
             return 404, INVALID, "model_not_found"
         case BusyError():
             return 429, "rate_limit_error", "rate_limit_exceeded"
-        case ClosingError() | LoadingError():
+        case ClosingError() | LoadingError() | ReplicaLostError():
             return 503, SERVER, "unavailable"
         case _:
             return 500, SERVER, None
@@ -61,10 +77,10 @@ def error_document(error: Exception) -> dict[str, Any]:
 
 def handle_errors(app: FastAPI) -> None:
     """Give every error of an app its form."""
-    app.add_exception_handler(UnmulError, _known)
+    app.add_exception_handler(UnmulError, error_response)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _known)
+    app.add_exception_handler(Exception, error_response)
 
 
 def http_response(error: HTTPException) -> JSONResponse:
@@ -74,7 +90,8 @@ def http_response(error: HTTPException) -> JSONResponse:
     return JSONResponse(document, error.status_code, error.headers)
 
 
-async def _known(_: Request, error: Exception) -> JSONResponse:
+async def error_response(_: Request, error: Exception) -> JSONResponse:
+    """The response to a request that an error ended."""
     headers = {"Retry-After": str(getattr(error, "retry_after", 1))} if status_of(error)[0] in (429, 503) else None
     return JSONResponse(error_document(error), status_of(error)[0], headers)
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from unmul.errors import UsageError
 from unmul.serve.errors import http_response
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "key_from"]
 
 PROTECTED = ("/v1/", "/metrics")
+
+
+def key_from(variable: str | None) -> str | None:
+    """The API key that an environment variable holds; None where none is named, UsageError where it is empty."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise UsageError(f"the environment variable {variable} is empty", "set it to the key that clients must send")
+    return key
 
 
 class Guard:

@@ -74,3 +74,7 @@ class _Gauges(Collector):
         yield GaugeMetricFamily("unmul_cache_bytes", "Cached states", service.cache.bytes)
         yield GaugeMetricFamily("unmul_sessions", "Sessions in memory", len(service.sessions))
         yield GaugeMetricFamily("unmul_state_bytes", "Size of one state", service.state_bytes)
+        joules = service.meter.joules()
+        if joules is not None:  # a counter that stands at 0 would look measured
+            told = f"Energy of the whole device since the model was loaded, by {service.meter.source}"
+            yield CounterMetricFamily("unmul_energy_joules", told, joules)

@@ -12,13 +12,13 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from unmul.serve.documents import Form
+from unmul.serve.documents import Form, Part
 from unmul.serve.errors import error_document
 from unmul.serve.exchange import Exchange
 from unmul.serve.metrics import Events
 from unmul.serve.schema import GenerationRequest, StreamOptions
 
-__all__ = ["respond"]
+__all__ = ["event_line", "respond"]
 
 GONE = 499  # nginx's status for a client that did not wait; nobody reads it
 PING, DONE = ": ping\n\n", "data: [DONE]\n\n"
@@ -59,21 +59,22 @@ async def _lines(events: Events, form: Form, options: StreamOptions) -> AsyncIte
                 continue
             for choice, part in form.parts(*event):
                 if part or not choice.streamed:
-                    yield _data(form.chunk(choice, part) | _usage(form, options))
+                    yield event_line(form.chunk(choice, part) | _usage(form, part, options))
         if options.include_usage:
-            yield _data(form.last_chunk())
+            yield event_line(form.last_chunk())
         yield DONE
     except Exception as error:  # the status is out already: the client finds the error in the stream
-        yield _data(error_document(error))
+        yield event_line(error_document(error))
 
 
-def _usage(form: Form, options: StreamOptions) -> dict[str, Any]:
+def _usage(form: Form, part: Part, options: StreamOptions) -> dict[str, Any]:
     if options.continuous_usage_stats:
-        return {"usage": form.usage.document()}
+        return {"usage": form.final_usage() if part.finish else form.usage.document()}
     return {"usage": None} if options.include_usage else {}
 
 
-def _data(document: dict[str, Any]) -> str:
+def event_line(document: dict[str, Any]) -> str:
+    """A document as an event of a stream."""
     return f"data: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 

@@ -62,6 +62,9 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # What uvicorn brings: httptools, if it happens to be installed, drops the connection after a 500.
+                http="h11",
+                loop="asyncio",
                 ws="none",
                 timeout_graceful_shutdown=int(limits.drain_s + BACKSTOP_S),
             )

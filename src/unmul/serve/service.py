@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from unmul.energy import Meter
 from unmul.engine import open_engine
 from unmul.engine.base import Engine, FloatArray
 from unmul.engine.sampler import SamplingParams
@@ -76,27 +77,37 @@ class _Wish:
 
 
 def open_service(
-    folder: Path, *, device: str = "cpu", threads: int | None = None, limits: Limits, sessions: Path | None = None
+    folder: Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    limits: Limits,
+    sessions: Path | None = None,
+    shared: bool = False,
 ) -> Service:
     """Load a packed folder for serving.
 
     Args:
         threads: None takes one for each core.
         sessions: the folder where sessions survive a restart.
+        shared: whether other servers use it too.
 
     Raises:
         CheckpointError, EngineError: as open_engine.
         TokenizerError: no tokenizer, or a chat template that is no template.
     """
-    return Service(folder, open_engine(folder, device=device, threads=threads), limits, sessions)
+    engine = open_engine(folder, device=device, threads=threads)
+    return Service(folder, engine, Meter(device), limits, sessions, shared=shared)
 
 
 class Service:
-    """Everything behind the routes: tokenizer, template, scheduler, cache, sessions."""
+    """Everything behind the routes: tokenizer, template, scheduler, cache, sessions, energy meter."""
 
-    def __init__(self, folder: Path, engine: Engine, limits: Limits, sessions: Path | None) -> None:
+    def __init__(
+        self, folder: Path, engine: Engine, meter: Meter, limits: Limits, sessions: Path | None, *, shared: bool
+    ) -> None:
         self.name = folder.resolve().name
-        self.engine, self.limits, self.config = engine, limits, engine.config
+        self.engine, self.limits, self.config, self.meter = engine, limits, engine.config, meter
         self.fingerprint = fingerprint(folder)
         self.tokenizer = folder_tokenizer(folder, engine.config)
         self.file_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -104,7 +115,7 @@ class Service:
         self._template = _template(folder)
         state = engine.new_state()
         self.state_bytes = state.nbytes
-        self.sessions = Sessions(state, self.fingerprint, folder=sessions, budget=limits.state_bytes)
+        self.sessions = Sessions(state, self.fingerprint, folder=sessions, budget=limits.state_bytes, shared=shared)
         self._writing: dict[str, Job] = {}  # the job of each session that has one
         self.scheduler = Scheduler(engine, self.cache, slots=limits.slots)
         self.worker = Worker(self.scheduler, queue=limits.queue)
@@ -118,6 +129,7 @@ class Service:
         """End every answer and write every session."""
         self.worker.close()
         self.sessions.close()
+        self.meter.close()
 
     async def start_completion(self, request: CompletionRequest) -> tuple[Exchange, list[Prompt]]:
         """Queue the jobs of a completion."""

@@ -13,7 +13,7 @@ import json
 import logging
 import re
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,12 +24,14 @@ from unmul.engine.base import FloatArray
 from unmul.errors import CheckpointError, UsageError
 from unmul.files import atomic_file
 from unmul.runtime.state import check_state
+from unmul.serve.held import HeldContexts
 from unmul.serve.scheduler import Context
 
 __all__ = ["Sessions", "read_context", "write_context"]
 
 LOG = logging.getLogger("unmul.serve")
 NAME = re.compile(r"[a-z0-9_-]{1,64}")  # no capitals: some file systems take A for a
+SUFFIX = ".session"
 TENSOR = "session"  # not "state": a session's state lacks the unread tokens, and no other reader may forget them
 MODEL, UNREAD, UNFINISHED = "model", "unread", "unfinished"
 
@@ -60,12 +62,16 @@ class Sessions:
         like: a state of the model, for its shape.
         folder: where contexts survive a restart; None keeps them in memory only.
         budget: most bytes of contexts in memory.
+        shared: other servers go on with the folder's sessions too: nothing is remembered, and a context is in the
+            folder before its answer ends.
     """
 
-    def __init__(self, like: FloatArray, fingerprint: str, *, folder: Path | None, budget: int) -> None:
+    def __init__(
+        self, like: FloatArray, fingerprint: str, *, folder: Path | None, budget: int, shared: bool = False
+    ) -> None:
         self._like, self._fingerprint, self._folder = like, fingerprint, folder
-        self._most = max(1, budget // like.nbytes)
-        self._held: OrderedDict[str, Context] = OrderedDict()
+        self._shared = shared and folder is not None
+        self._held = HeldContexts(like, max(1, budget // like.nbytes))
         self._unsaved: dict[str, Context] = {}
         self._guard = threading.Lock()
         self._turns: dict[str, asyncio.Lock] = {}
@@ -73,6 +79,8 @@ class Sessions:
         self._writer = ThreadPoolExecutor(1, "unmul-sessions")
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
+            if not shared:  # others may be writing theirs now
+                _remove_leftovers(folder)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -107,11 +115,11 @@ class Sessions:
     def load(self, name: str) -> Context | None:
         """The context of a session, from memory or the folder."""
         with self._guard:
-            found = self._held.get(name) or self._unsaved.get(name)
-            if found:
-                self._held[name] = found
-                self._held.move_to_end(name)
-                return found
+            if held := self._held.get(name):
+                return held
+            if unsaved := self._unsaved.get(name):
+                self._held.put(name, unsaved)
+                return unsaved
         path = self._path(name)
         if path is None or not path.exists():
             return None
@@ -119,11 +127,11 @@ class Sessions:
 
     def keep(self, name: str, context: Context) -> None:
         """Remember a context now, and write it soon, from any thread; those of one session are written in order."""
+        if self._shared:
+            self._write(name, context)
+            return
         with self._guard:
-            self._held[name] = context
-            self._held.move_to_end(name)
-            while len(self._held) > self._most:
-                self._held.popitem(last=False)
+            self._held.put(name, context)
             if self._folder:
                 self._unsaved[name] = context
         if self._folder:
@@ -134,17 +142,29 @@ class Sessions:
         self._writer.shutdown()
 
     def _path(self, name: str) -> Path | None:
-        return self._folder / f"{name}.session" if self._folder else None
+        return self._folder / f"{name}{SUFFIX}" if self._folder else None
 
     def _save(self, name: str, context: Context) -> None:
-        path = self._path(name)
-        if path is None or self._unsaved.get(name) is not context:  # a newer one waits behind
+        if self._unsaved.get(name) is not context:  # a newer one waits behind
             return
-        try:
-            write_context(path, context, self._fingerprint)
-        except CheckpointError as error:  # it stays in memory
-            LOG.error("%s", error)
+        if not self._write(name, context):  # it stays in memory
             return
         with self._guard:
             if self._unsaved.get(name) is context:
                 del self._unsaved[name]
+
+    def _write(self, name: str, context: Context) -> bool:
+        path = self._path(name)
+        assert path is not None
+        try:
+            write_context(path, context, self._fingerprint)
+        except CheckpointError as error:
+            LOG.error("%s", error)
+            return False
+        return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What a killed server was writing."""
+    for path in folder.glob(f".*{SUFFIX}.tmp-*"):
+        path.unlink(missing_ok=True)

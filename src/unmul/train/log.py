@@ -28,6 +28,8 @@ SHOWN_STEPS = 20  # the speed that is shown is their mean
 class Log:
     """Opened for a run that has `done` steps behind it; lines of a longer, lost future are cut from the file.
 
+    `joules` are those of the last line: over all resumptions, None where one of them did not measure.
+
     Args:
         path: the JSONL file.
         steps: of the whole run.
@@ -42,7 +44,10 @@ class Log:
         self._done, self._steps, self._meter, self._trackers = done, steps, meter, trackers
         self._start, self._spoken = time.monotonic(), 0.0
         self._recent: deque[float] = deque(maxlen=SHOWN_STEPS)
-        self._seconds_before = _cut(path, done)
+        before = _cut(path, done)
+        self._seconds_before = before["seconds"]
+        self.joules: float | None = before["joules"]
+        self._joules_before = self.joules
         self._file = path.open("a", encoding="utf-8")
         self._bar = None if lines or not sys.stderr.isatty() else _bar()
         self._task = self._bar.add_task("training", total=steps, completed=done, figures="") if self._bar else None
@@ -61,11 +66,11 @@ class Log:
         for tracker in self._trackers:
             tracker.close()
 
-    def step(self, step: Step) -> None:
-        """Record a step, and show it."""
+    def step(self, step: Step, joules: float | None) -> None:
+        """Record a step, and show it; joules as in record."""
         seconds, done = time.monotonic() - self._start, step.done
         figures = {"loss": step.loss, "norm": step.norm, "rate": step.rate, **self._meter.figures(step.seconds)}
-        self.record(done, figures)
+        self.record(done, figures, joules)
         self._recent.append(step.seconds)
         shown = f"loss {step.loss:.3f}  {self._meter.shown(sum(self._recent) / len(self._recent))}"
         if self._bar and self._task is not None:
@@ -75,10 +80,16 @@ class Log:
             left = seconds / (done - self._done) * (self._steps - done)
             self.say(f"step {done}/{self._steps}  {shown}  {left:.0f} s left")
 
-    def record(self, done: int, figures: Mapping[str, float | None]) -> None:
-        """Append one object to the file: step, tokens and FLOPs so far, seconds over all resumptions, figures."""
+    def record(self, done: int, figures: Mapping[str, float | None], joules: float | None) -> None:
+        """Append one object to the file: step, tokens and FLOPs so far, seconds and joules of all resumptions, figures.
+
+        Args:
+            joules: since this process began; None where nothing is measured.
+        """
         seconds = self._seconds_before + time.monotonic() - self._start
-        line = {"step": done, **self._meter.totals(done), "seconds": round(seconds, 3), **figures}
+        self.joules = None if joules is None or self._joules_before is None else self._joules_before + joules
+        totals = {**self._meter.totals(done), "seconds": round(seconds, 3), "joules": self.joules}
+        line = {"step": done, **totals, **figures}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         for tracker in self._trackers:
@@ -101,13 +112,14 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _cut(path: Path, done: int) -> float:
-    """Drop the lines after step `done`; returns the seconds of the last one that stays."""
+def _cut(path: Path, done: int) -> dict[str, Any]:
+    """Drop the lines after step `done`; returns the last one that stays, with joules, None where it has none."""
+    nothing = {"seconds": 0.0, "joules": 0.0}
     if not path.exists():
-        return 0.0
+        return nothing
     kept = [line for line in map(_parse, path.read_text("utf-8").splitlines()) if line and line["step"] <= done]
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-    return float(kept[-1]["seconds"]) if kept else 0.0
+    return {"joules": None, **kept[-1]} if kept else nothing
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -1,15 +1,18 @@
-"""What a step costs: tokens, FLOPs, the share of the device's peak that they are (MFU), and memory."""
+"""What a step costs: tokens, FLOPs, the share of the device's peak that they are (MFU), memory, and energy."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
 
+from unmul import energy
 from unmul.machine import peak_rss_bytes
 from unmul.train.flops import peak_flops
+from unmul.train.world import World
 
-__all__ = ["Meter"]
+__all__ = ["Energy", "Meter"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,3 +55,30 @@ class Meter:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return peak_rss_bytes()
+
+
+class Energy:
+    """The joules of all devices of a run: every process' GPU, or every machine's processors. Closed by `with`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        # The processes of one machine share its processors: one of them counts.
+        counts = world.device.type == "cuda" or os.environ.get("LOCAL_RANK", "0") == "0"
+        self._meter = energy.Meter(str(world.device)) if counts else None
+
+    def __enter__(self) -> Energy:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._meter:
+            self._meter.close()
+
+    def joules(self) -> float | None:
+        """Since the run was opened; asked on all processes together, None on all where one has no meter."""
+        own = self._meter.joules() if self._meter else 0.0
+        missing, total = self._world.total([own is None, own or 0.0])
+        return None if missing else total
+
+    def described(self) -> tuple[str | None, str]:
+        """The meter of this process in words, or None; and why there is none."""
+        return (self._meter.source, self._meter.reason) if self._meter else (None, "another process counts")

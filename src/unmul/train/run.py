@@ -20,7 +20,7 @@ from unmul.train.family import LanguageModel, family, use_int8_backward
 from unmul.train.flops import size
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizer, steps
-from unmul.train.meter import Meter
+from unmul.train.meter import Energy, Meter
 from unmul.train.parallel import Replica, replicate
 from unmul.train.recipe import TYPES, Recipe
 from unmul.train.silence import Silence
@@ -38,6 +38,8 @@ class Result:
     Args:
         steps: done in all, and `tokens` seen in them.
         final_loss: of the last step, nats a token; None when there was none to do.
+        joules: over all devices and resumptions; None where one was not measured.
+        joules_source, joules_reason: the meter in words, or why there is none.
         bits_per_byte: on the validation documents at the last checkpoint; None when stopped early.
         checkpoint: the folder to pack, evaluate or resume from.
         signal: SIGINT or SIGTERM that ended the run before its time.
@@ -49,6 +51,9 @@ class Result:
     final_loss: float | None
     bits_per_byte: float | None
     tokens_per_s: float
+    joules: float | None
+    joules_source: str | None
+    joules_reason: str
     checkpoint: Path
     signal: signal.Signals | None = None
     leads: bool = True
@@ -73,8 +78,8 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
         resumed = found is not None
         trackers = open_trackers(recipe.train.trackers, out, recipe.to_dict(), resumed=resumed) if world.leads else ()
         shards, made = world.first(lambda: _open_shards(recipe, out, lines))
-        with _saver(recipe, out, shards, world) as saver:
-            trainer = Trainer(recipe, shards, world, saver)
+        with _saver(recipe, out, shards, world) as saver, Energy(world) as energy:
+            trainer = Trainer(recipe, shards, world, saver, energy)
             if found:
                 trainer.restore(found)
             log = _log(trainer, out, trackers, lines) if world.leads else Silence()
@@ -108,10 +113,11 @@ def _average(replica: Replica, decay: float) -> Average | None:
 class Trainer:
     """The parts of a run, put together from a recipe and its shards."""
 
-    def __init__(self, recipe: Recipe, shards: Shards, world: World, saver: state.Saver) -> None:
+    def __init__(self, recipe: Recipe, shards: Shards, world: World, saver: state.Saver, energy: Energy) -> None:
         train = recipe.train
         config = recipe.model_config(shards.vocab_size, shards.end)
         self.recipe, self.shards, self.world, self.saver, self.done = recipe, shards, world, saver, 0
+        self.energy = energy
         self.batches = Batches(
             shards.read(shards.train),
             batch=train.batch,
@@ -145,7 +151,7 @@ class Trainer:
             self.done = last.done
             if self.average:
                 self.average.update(self.model)
-            log.step(last)
+            log.step(last, self.energy.joules())
             final, stop = last.done == train.steps, self.world.largest(max(received, default=0))
             if final or (last.done % train.validate_every == 0 and not stop):
                 self.validate(log)
@@ -163,7 +169,7 @@ class Trainer:
         if self.average:
             figures["validation_bits_per_byte_ema"] = self._bits_per_byte(self.average.model)
         self.bits_per_byte = figures["validation_bits_per_byte"]
-        log.record(self.done, figures)
+        log.record(self.done, figures, self.energy.joules())
         shown = " bits per byte, averaged weights ".join(f"{value:.4f}" for value in figures.values())
         log.say(f"step {self.done}/{self.recipe.train.steps}  validation {shown} bits per byte")
 
@@ -207,12 +213,18 @@ class Trainer:
         )
 
     def _result(self, last: Step | None, saved: Path, log: Log | Silence, stop: int) -> Result:
+        source, reason = self.energy.described()
+        if log.joules is None and source is not None:
+            source, reason = None, "a process, or the run before it was resumed, had no meter"
         return Result(
             steps=self.done,
             tokens=self.done * self.recipe.train.tokens_per_step,
             final_loss=last.loss if last else None,
             bits_per_byte=self.bits_per_byte,
             tokens_per_s=log.tokens_per_s(self.done),
+            joules=log.joules,
+            joules_source=source,
+            joules_reason=reason,
             checkpoint=saved,
             signal=signal.Signals(stop) if stop else None,
             leads=self.world.leads,

@@ -18,10 +18,12 @@ class Silence:
     def __exit__(self, *raised: object) -> None:
         return None
 
-    def step(self, step: Step) -> None:
+    joules: float | None = None
+
+    def step(self, step: Step, joules: float | None) -> None:
         """Nothing."""
 
-    def record(self, done: int, figures: Mapping[str, float | None]) -> None:
+    def record(self, done: int, figures: Mapping[str, float | None], joules: float | None) -> None:
         """Nothing."""
 
     def say(self, line: str) -> None:
