@@ -26,8 +26,8 @@ fuzz: .venv/.dev  ## every reader of foreign bytes, SECONDS each; a fault leaves
 	for target in tensors latent packed tokenizer request; do \
 	  PYTHONPATH=tests $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS) || exit 1; done
 
-docs: .venv/.dev  ## the site, in build/site; a broken link is an error
-	$(BIN)/sphinx-build -q -n -W --keep-going docs build/site
+docs: .venv/.dev  ## the site, in build/site/docs; a broken link is an error
+	$(BIN)/sphinx-build -q -n -W --keep-going -c docs . build/site
 
 dev: .venv/.dev  ## editable install with everything
 

@@ -1,4 +1,7 @@
-"""The site: every page of this folder as it is. Built by `make docs`; a link that leads nowhere is an error."""
+"""The site: this folder's pages, the reports and the repository's own, as they are; a link that leads nowhere is an error.
+
+`make docs` builds it with the repository as the source, so that links mean the same here and on a code host.
+"""
 
 from importlib.metadata import version as installed
 
@@ -8,7 +11,8 @@ version = release = installed("unmul")
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 3  # pages link to headings, as on a code host
-exclude_patterns = ["decisions/README.md"]
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/**.md", "benchmarks/reports/*.md", "src/unmul/assets/default/README.md"]
 suppress_warnings = ["myst.header"]  # pages may begin at any level
 
 html_theme = "furo"

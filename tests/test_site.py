@@ -14,8 +14,8 @@ pytest.importorskip("myst_parser", reason="needs unmul[docs]")
 
 def build(repository: Path, site: Path) -> subprocess.CompletedProcess[str]:
     """What `make docs` does."""
-    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", str(repository / "docs"), str(site)]
-    return subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "-c", "docs", ".", str(site)]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True)
 
 
 @pytest.mark.slow
@@ -23,7 +23,7 @@ def test_every_page_is_on_the_site_and_no_link_is_broken(tmp_path):
     done = build(REPOSITORY, tmp_path / "site")
     assert (done.returncode, done.stderr) == (0, "")
     for page in (REPOSITORY / "docs").glob("*.md"):
-        assert (tmp_path / "site" / f"{page.stem}.html").exists()
+        assert (tmp_path / "site" / "docs" / f"{page.stem}.html").exists()
 
 
 def test_a_link_that_leads_nowhere_is_an_error(tmp_path):
