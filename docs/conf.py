@@ -1,4 +1,4 @@
-"""The site: this folder's pages, the reports and the repository's own, as they are; a link that leads nowhere is an error.
+"""The site: the pages of this folder, reports and README as they are; a link that leads nowhere is an error.
 
 `make docs` builds it with the repository as the source, so that links mean the same here and on a code host.
 """

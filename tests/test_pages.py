@@ -55,6 +55,7 @@ def folder(speaker: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("executed"))
 def test_executed_blocks_of_a_page_run(page, folder):
     for language, code in blocks(page, "executed"):
