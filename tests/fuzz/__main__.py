@@ -4,6 +4,7 @@ A fault ends it: the exception, and the input as a file crash-... in the current
 """
 
 import gc
+import os
 import resource
 import sys
 from pathlib import Path
@@ -39,4 +40,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"usage: python -m fuzz {'|'.join(TARGETS)} [libFuzzer flags]")
     with temporary() as folder:
-        run(TARGETS[sys.argv[1]](Path(folder)), sys.argv[2:])
+        child = os.fork()  # libFuzzer ends the process that it runs in, and the folder would stay
+        if child == 0:
+            run(TARGETS[sys.argv[1]](Path(folder)), sys.argv[2:])
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
