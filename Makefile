@@ -1,10 +1,11 @@
 # Everything happens in .venv; only Python 3.11+ and a C++ compiler are needed.
 PYTHON ?= python3
+SECONDS ?= 600
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint format dev clean
+.PHONY: demo test lint format fuzz docs dev clean
 
 demo: .venv/.installed  ## the main job: text out of the embedded packed model
 	$(BIN)/unmul run -p "Once upon a time" -n 160 --seed 1
@@ -20,6 +21,13 @@ lint: .venv/.dev  ## format, lint, types
 format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: .venv/.dev  ## every reader of foreign bytes, SECONDS each; a fault leaves its input in ./crash-*
+	for target in tensors latent packed tokenizer request; do \
+	  PYTHONPATH=tests $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS) || exit 1; done
+
+docs: .venv/.dev  ## the site, in build/site/docs; a broken link is an error
+	$(BIN)/sphinx-build -q -n -W --keep-going -c docs . build/site
 
 dev: .venv/.dev  ## editable install with everything
 

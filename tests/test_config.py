@@ -141,3 +141,19 @@ def test_unknown_field_foreign_model_and_unknown_preset_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"7b.*370m, 1\.3b, 2\.7b"):
         preset("7b")
     assert preset("370M") == preset("370m")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_hidden_layers": 10**12},
+        {"hidden_size": 10**400},
+        {"hidden_ratio": 1e308},
+        {"hidden_ratio": 10**6},
+        {"rms_norm_eps": 10**400},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_numbers_that_no_machine_can_count_to_are_refused_at_once(change):
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        ModelConfig.from_dict(change)

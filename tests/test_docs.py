@@ -12,7 +12,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "transformers.md"
 
 
 def test_transformers_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"<!-- executed together -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert len(blocks) >= 5
     latent_folder(tmp_path / "model")
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from unmul import files
 from unmul.errors import CheckpointError
 from unmul.files import atomic_file, atomic_folder, write_text
 
@@ -58,7 +59,10 @@ def fail_inside_folder(target: Path, error: type[BaseException]) -> None:
         raise error
 
 
-def test_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "aside"])
+def test_folder_replaces_the_old_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     target = tmp_path / "new" / "model"
     for name in ("x", "y"):
         with atomic_folder(target) as folder:
@@ -86,6 +90,7 @@ def test_folder_that_cannot_take_its_name_leaves_the_old_one(tmp_path: Path, mon
             raise OSError(errno.EIO, "Input/output error")
         rename(source, target)
 
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(CheckpointError, match="Input/output"):
         write_text_into(tmp_path / "model", "new")

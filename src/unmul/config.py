@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -32,6 +33,16 @@ INERT_KEYS = frozenset({
 
 # What the published weights never use, with the only value that works until somebody needs another.
 FIXED = {"num_heads": 1, "expand_ratio": 1, "use_short_conv": False, "tie_word_embeddings": False}
+
+
+# Far beyond any model, so that a damaged file is refused before somebody counts to its numbers.
+LARGEST = {
+    "vocab_size": 2**24,
+    "hidden_size": 2**18,  # more columns than an int32 sum of the engine can hold
+    "intermediate_size": 2**18,
+    "num_hidden_layers": 2**12,
+    "max_position_embeddings": 2**31,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +78,8 @@ class ModelConfig:
             _require_count("intermediate_size", self.intermediate_size)
         for name in ("hidden_ratio", "rms_norm_eps", "initializer_range"):
             _require_positive(name, getattr(self, name))
+        if self.intermediate_size is None and self.hidden_size * self.hidden_ratio > LARGEST["intermediate_size"]:
+            raise ConfigError(f"hidden_ratio {self.hidden_ratio!r} makes the channel mixer too wide", "choose 4")
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             _require_token(name, getattr(self, name), self.vocab_size)
         for name, value in FIXED.items():
@@ -150,12 +163,12 @@ def _projection(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]
 
 
 def _require_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(f"{name} {value!r} is not a count", "choose a whole number of at least 1")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST[name]:
+        raise ConfigError(f"{name} {value!r} is not a count", f"choose a whole number from 1 to {LARGEST[name]}")
 
 
 def _require_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value < math.inf):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (0 < value <= sys.float_info.max):
         raise ConfigError(f"{name} {value!r} is not a positive number", "choose a finite number above 0")
 
 

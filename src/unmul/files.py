@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,10 +88,13 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _replace_folder(new: Path, path: Path) -> None:
-    # A folder cannot be renamed over a full one: step aside first, so that one whole version always exists.
     if not path.is_dir():  # a file in the way makes the rename fail, and stays
         os.rename(new, path)
         return
+    if _exchanged(new, path):
+        shutil.rmtree(new)
+        return
+    # A folder cannot be renamed over a full one: step aside first, so that one whole version always exists.
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old-"))
     try:
         os.rename(path, aside / path.name)
@@ -100,6 +105,15 @@ def _replace_folder(new: Path, path: Path) -> None:
         aside.rmdir()
         raise
     shutil.rmtree(aside)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether the system has exchanged the two names, in one act; Linux can, on most file systems."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _umask() -> int:

@@ -100,7 +100,9 @@ def test_folder_without_config_weights_or_itself_is_refused(tmp_path: Path) -> N
         read_latent(tmp_path / "m")
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{", "\xff", "[" * 100_000], ids=["empty", "list", "open", "not-utf8", "deep"]
+)
 def test_config_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text, "latin-1")
     with pytest.raises(CheckpointError, match=r"config\.json"):

@@ -122,7 +122,12 @@ def test_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
         '{"x": {"dtype": "F32", "shape": [1]}}',
         '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},'
         ' "y": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+        '{"x": {"dtype": "F32", "shape": [0, 1000000000000000000000], "data_offsets": [0, 0]}}',
+        '{"x": {"dtype": "F32", "shape": [' + "1," * 64 + '1], "data_offsets": [0, 4]}}',
+        '{"__metadata__": [], "x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+        '{"x": ' + "[" * 100_000,
     ],
+    ids=lambda header: header[:60],
 )
 def test_header_that_lies_is_refused(tmp_path: Path, header: str) -> None:
     text = header.encode()

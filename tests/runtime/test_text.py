@@ -2,7 +2,7 @@
 
 import pytest
 from speakers import SPEAKER
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from unmul.errors import TokenizerError, UsageError
 from unmul.runtime.text import TextStream, encode, folder_tokenizer
@@ -84,7 +84,7 @@ def test_text_that_no_utf8_can_hold_is_refused(tokenizer):
 
 def test_a_damaged_tokenizer_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json cannot be read"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is not a tokenizer"):
         folder_tokenizer(tmp_path, SPEAKER)
 
 
@@ -93,3 +93,23 @@ def test_a_tokenizer_of_a_larger_vocabulary_is_refused(speaker, tokenizer: Token
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(TokenizerError, match="has 305 tokens, the model 300"):
         folder_tokenizer(tmp_path, SPEAKER)
+
+
+def test_a_tokenizer_with_an_id_beyond_the_model_is_refused_however_few_it_has(tmp_path):
+    Tokenizer(models.BPE(vocab={"a": 0, "b": 300}, merges=[])).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(TokenizerError, match="has 301 tokens, the model 300"):
+        folder_tokenizer(tmp_path, SPEAKER)
+
+
+def test_a_tokenizer_that_would_cut_or_pad_takes_the_whole_prompt(speaker, tokenizer, tmp_path):
+    cutting = Tokenizer.from_str(tokenizer.to_str())
+    cutting.enable_truncation(3)
+    cutting.enable_padding(length=64)
+    cutting.save(str(tmp_path / "tokenizer.json"))
+    assert encode(folder_tokenizer(tmp_path, SPEAKER), "Once upon a time") == encode(tokenizer, "Once upon a time")
+
+
+def test_a_text_that_the_tokenizer_has_no_token_for_is_refused():
+    lacking = Tokenizer(models.WordLevel({"a": 0}, unk_token="?"))
+    with pytest.raises(TokenizerError, match=r"cannot read the text .*: use the tokenizer\.json that belongs"):
+        encode(lacking, "b")

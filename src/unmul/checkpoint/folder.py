@@ -61,7 +61,7 @@ def read_json(path: Path) -> Raw:
         raise CheckpointError(
             f"{path.parent} has no {path.name}", "give the folder that holds the checkpoint"
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})", "copy or download it again") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} is not a JSON object", "copy or download it again")

@@ -36,6 +36,8 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _HEADER_LIMIT = 100_000_000  # the library's own limit
+_MOST_DIMENSIONS = 64  # NumPy's limit
+_LARGEST = 2**63  # bytes; NumPy counts the sizes of an empty tensor too, but for those that are zero
 _ALIGNMENT = 8  # of the data section; within it the format allows no gaps, so wide types come first
 
 
@@ -156,15 +158,18 @@ def _parse_header(path: Path, data: Array) -> tuple[dict[str, TensorSpec], dict[
         metadata = entries.pop("__metadata__", {})
         specs = {name: _spec(entry) for name, entry in entries.items()}
         ranges = {name: _range(entry) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged from error
-    if not _fills(specs, ranges, len(data) - 8 - length):
+    if not isinstance(metadata, dict) or not _fills(specs, ranges, len(data) - 8 - length):
         raise damaged
     return specs, {name: 8 + length + start for name, (start, _) in ranges.items()}, metadata
 
 
 def _spec(entry: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(_DTYPES[entry["dtype"]], tuple(_count(size) for size in entry["shape"]))
+    dtype, shape = _DTYPES[entry["dtype"]], tuple(_count(size) for size in entry["shape"])
+    if len(shape) > _MOST_DIMENSIONS or math.prod(size or 1 for size in shape) * dtype.itemsize >= _LARGEST:
+        raise ValueError(shape)
+    return TensorSpec(dtype, shape)
 
 
 def _range(entry: Mapping[str, Any]) -> tuple[int, int]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from unmul.data.text import END
-from unmul.errors import DataError, TokenizerError
+from unmul.errors import DataError, TokenizerError, UnmulError
 from unmul.files import write_text
 
-__all__ = ["encode_all", "end_id", "load_tokenizer", "save_tokenizer", "train_tokenizer", "vocabulary_size"]
+__all__ = [
+    "encode_all",
+    "end_id",
+    "load_tokenizer",
+    "read_tokenizer",
+    "refusals",
+    "save_tokenizer",
+    "train_tokenizer",
+    "vocabulary_size",
+]
 
 SMALLEST = 257  # 256 bytes and the end token
 LARGEST = 65536  # more would need 32 bits for an id
@@ -46,16 +56,37 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a tokenizer.json; what would cut or pad a text is turned off."""
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer.json, without what would cut or pad a text: published files often do, at a model's context."""
     try:
-        tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+        data = path.read_bytes()
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read ({error.strerror})", "give a tokenizer.json") from None
-    except Exception as error:  # the library raises bare Exceptions for every kind of damage
-        raise TokenizerError(f"{path} is not a tokenizer ({error})", "give a tokenizer.json") from None
+    with refusals(f"{path} is not a tokenizer", "give a tokenizer.json"):
+        tokenizer = Tokenizer.from_buffer(data)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer.json for training text, in which no special token is meant."""
+    tokenizer = read_tokenizer(path)
     _take_whole_texts(tokenizer)
     return tokenizer
+
+
+@contextmanager
+def refusals(problem: str, remedy: str) -> Iterator[None]:
+    """What the library raises, as a TokenizerError: bare Exceptions, and its panics, which are none."""
+    try:
+        yield
+    except UnmulError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{problem} ({error})", remedy) from None
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, end: int) -> None:
@@ -83,7 +114,7 @@ def end_id(tokenizer: Tokenizer, token: str | None = None) -> int:
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
     """Rows that an embedding needs: some tokenizers leave gaps between their ids."""
-    return 1 + max(tokenizer.get_vocab().values())
+    return 1 + max(tokenizer.get_vocab().values(), default=-1)
 
 
 def encode_all(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[tuple[list[int], int]]:
@@ -93,7 +124,8 @@ def encode_all(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[tuple
     """
     _take_whole_texts(tokenizer)
     for group in _groups(documents):
-        encodings = tokenizer.encode_batch_fast(group, add_special_tokens=False)  # fast: without offsets
+        with refusals("the tokenizer cannot read the text", "give the tokenizer.json of a published model"):
+            encodings = tokenizer.encode_batch_fast(group, add_special_tokens=False)  # fast: without offsets
         for text, encoding in zip(group, encodings, strict=True):
             yield encoding.ids, len(text.encode())
 
@@ -120,7 +152,6 @@ def _groups(documents: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _take_whole_texts(tokenizer: Tokenizer) -> None:
-    # Published files often cut at a model's context or pad to the longest text.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True

@@ -9,11 +9,13 @@ from tokenizers import Tokenizer
 
 from unmul.checkpoint import TOKENIZER
 from unmul.config import ModelConfig
+from unmul.data.tokenizer import read_tokenizer, refusals, vocabulary_size
 from unmul.errors import TokenizerError, UsageError
 
 __all__ = ["TextStream", "encode", "folder_tokenizer"]
 
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what tokenizers decode the bytes of half a character to
+_OTHER = "use the tokenizer.json that belongs to these weights"
 LONGEST_UNFINISHED = 3  # a UTF-8 character has four bytes at most: three of them may wait for the last
 
 
@@ -22,14 +24,11 @@ def folder_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
     path = folder / TOKENIZER
     if not path.is_file():
         raise TokenizerError(f"{folder} has no {TOKENIZER}, which text needs", "copy the model's tokenizer there")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise TokenizerError(f"{path} cannot be read ({error})", "copy or download it again") from None
-    if tokenizer.get_vocab_size() > config.vocab_size:
+    tokenizer = read_tokenizer(path)
+    if vocabulary_size(tokenizer) > config.vocab_size:
         raise TokenizerError(
-            f"{path} has {tokenizer.get_vocab_size()} tokens, the model {config.vocab_size}",
-            "use the tokenizer.json that belongs to these weights",
+            f"{path} has {vocabulary_size(tokenizer)} tokens, the model {config.vocab_size}",
+            _OTHER,
         )
     return tokenizer
 
@@ -40,7 +39,8 @@ def encode(tokenizer: Tokenizer, text: str, *, begin: int | None = None) -> list
         text.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"the text is not valid UTF-8 at character {error.start}", "convert it to UTF-8") from None
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    with refusals("the tokenizer cannot read the text", _OTHER):
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids if begin is None else [begin, *ids]
 
 
@@ -90,7 +90,8 @@ class TextStream:
         return held
 
     def _decode(self) -> str:
-        text: str = self._tokenizer.decode(self._window, skip_special_tokens=True)
+        with refusals("the tokenizer cannot write the text", _OTHER):
+            text: str = self._tokenizer.decode(self._window, skip_special_tokens=True)
         return text
 
     def _before_stop(self, fresh: str) -> str:

@@ -129,7 +129,9 @@ class Saver:
 
         self._kind.save(folder, config, _reader(shards, MODEL, state[MODEL]), companions=companions)
         for old in _checkpoints(self._out)[: -self._keep]:
-            shutil.rmtree(old)
+            gone = old.with_name(f".{old.name}.old")  # it goes whole, too: a killed run leaves no half of one
+            os.rename(old, gone)
+            shutil.rmtree(gone)
 
 
 def latest(out: Path) -> Path | None:
