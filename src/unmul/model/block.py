@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from unmul.config import ModelConfig
 from unmul.model.glu import GLU
 from unmul.model.mlgru import MLGRU
 from unmul.ops.norm_project import norm_project
@@ -19,13 +20,13 @@ class Block(nn.Module):
     Shapes: x, delta [B, T, D], state [B, D], bound [D], mask [B, T] -> x, delta and the new state.
     """
 
-    def __init__(self, width: int, hidden: int, eps: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attn_norm = nn.RMSNorm(width, eps)
-        self.attn = MLGRU(width, eps)
-        self.mlp_norm = nn.RMSNorm(width, eps)
-        self.mlp = GLU(width, hidden)
-        self._eps = eps
+        width, self._eps = config.hidden_size, config.rms_norm_eps
+        self.attn_norm = nn.RMSNorm(width, self._eps)
+        self.attn = MLGRU(config)
+        self.mlp_norm = nn.RMSNorm(width, self._eps)
+        self.mlp = GLU(width, config.ffn_size)
 
     def forward(
         self, x: Tensor, delta: Tensor | None, state: Tensor, bound: Tensor | None, mask: Tensor | None

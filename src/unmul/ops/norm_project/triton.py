@@ -28,7 +28,8 @@ def norm_project(
     x: torch.Tensor, delta: torch.Tensor | None, gain: torch.Tensor, projections: Sequence[Projection], eps: float
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """x + delta [..., K] and y [..., N] of each of up to three projections of one shape; see naive.norm_project."""
-    gains = [projection.gain for projection in projections]
+    # Views: torch.compile refuses a gain that several projections share when it comes more than once.
+    gains = [projection.gain.view(-1) for projection in projections]
     weights = [projection.weight for projection in projections]
     operand = ternary_operand(projections)
     summed, *outputs = _NormProject.apply(x, delta, gain, eps, activation_dtype(x), *operand, *gains, *weights)
