@@ -45,7 +45,8 @@ class DataPart:
         vocab_size: entries of the byte-level vocabulary that is learned from the training documents.
         tokenizer: an existing tokenizer.json instead.
         end_token: its token that begins and ends documents, where it has none of the known names.
-        shards: folder of the token files; `shards` in the run's folder when left out.
+        shards: folder of the token files; `shards` in the run's folder when left out. Without text and dataset it must
+            hold some already.
     """
 
     text: tuple[Path, ...] = ()
@@ -60,15 +61,18 @@ class DataPart:
     def __post_init__(self) -> None:
         if isinstance(self.validation, float):
             _require("data.validation", self.validation, 0 < self.validation < 1, "a share between 0 and 1, or files")
-        if bool(self.text) == bool(self.dataset):
-            what = "both given" if self.text else "both missing"
-            raise ConfigError(f"data.text and data.dataset are {what}", "give files or a dataset")
+        if self.text and self.dataset:
+            raise ConfigError("data.text and data.dataset are both given", "give files or a dataset")
+        if not (self.text or self.dataset or self.shards):
+            raise ConfigError("data.text and data.dataset are both missing", "give files, a dataset or data.shards")
         if self.end_token and not self.tokenizer:
             raise ConfigError(f"data.end_token {self.end_token!r} has no data.tokenizer", "give both, or neither")
 
     @property
-    def source(self) -> Source:
-        """What the token shards are made of; refuses files that are not there."""
+    def source(self) -> Source | None:
+        """What the shards are made of, or None: they are taken as they are. Refuses files that are not there."""
+        if not (self.text or self.dataset):
+            return None
         held_out = self.validation
         return Source(
             text=self.dataset or self._files("text", self.text),

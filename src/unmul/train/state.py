@@ -44,7 +44,8 @@ CARD = "training.json"  # how the model came to be, for people and for `unmul in
 # What may change between a run and its continuation without making it another run.
 FREE = {
     "train.validate_every", "train.checkpoint_every", "train.keep", "train.async_checkpoint", "train.device",
-    "train.parallel", "train.compile", "train.checkpoint_activations", "train.trackers", "train.max_seconds", "data.shards",
+    "train.parallel", "train.compile", "train.checkpoint_activations", "train.trackers", "train.max_seconds",
+    "data.shards",
 }  # fmt: skip
 
 
