@@ -31,9 +31,8 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, delta: Tensor | None, state: Tensor, bound: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mixer = self.attn
-        gates = [mixer.i_proj.projection, mixer.f_proj.projection, mixer.g_proj.projection]
+        gates = [gate.projection for gate in (self.attn.i_proj, self.attn.f_proj, self.attn.g_proj)]
         x, (i, f, g) = norm_project(x, delta, self.attn_norm.weight, gates, self._eps)
-        delta, state = mixer(i, f, g, state, bound, mask)
+        delta, state = self.attn(i, f, g, state, bound, mask)
         x, (u,) = norm_project(x, delta, self.mlp_norm.weight, [self.mlp.gate_proj.projection], self._eps)
         return x, self.mlp(u), state

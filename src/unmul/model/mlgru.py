@@ -23,7 +23,7 @@ class MLGRU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width, self._eps, self._state_norm = config.hidden_size, config.rms_norm_eps, config.use_state_norm
+        width, self._eps, self.state_norm = config.hidden_size, config.rms_norm_eps, config.use_state_norm
         self.i_proj = BitLinear(width, width)
         self.f_proj = BitLinear(width, width)
         self.g_proj = BitLinear(width, width)
@@ -42,6 +42,5 @@ class MLGRU(nn.Module):
         mask_BT: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         h_BTD, state_BD = gated_scan(f_BTD, i_BTD, state_BD, bound_D, mask_BT)
-        normed_BTD, gate_BTD = (h_BTD, g_BTD) if self._state_norm else (g_BTD, h_BTD)
-        out_BTD = gate_project(normed_BTD, gate_BTD, self.g_norm.weight, self.o_proj.projection, self._eps)
-        return out_BTD, state_BD
+        normed_BTD, gate_BTD = (h_BTD, g_BTD) if self.state_norm else (g_BTD, h_BTD)
+        return gate_project(normed_BTD, gate_BTD, self.g_norm.weight, self.o_proj.projection, self._eps), state_BD

@@ -30,13 +30,15 @@ class Size(NamedTuple):
 
 
 def size(kind: str, shape: ModelConfig, context: int) -> Size:
-    """Size of a "matmulfree" or a "transformer" model of a shape, trained on windows of context tokens."""
+    """Size of a model of one of recipe.TYPES and a shape, trained on windows of context tokens."""
     layers, width, table = shape.num_hidden_layers, shape.hidden_size, shape.vocab_size * shape.hidden_size
     products = shape.ternary_weights  # both kinds have the same projections, and the head
     parameters, attention = shape.parameters, 0
-    if kind == "transformer":
+    if kind.startswith("transformer"):
         parameters = products + table + (2 * layers + 1) * width  # two norms a block and the last one
         attention = 6 * layers * width * (context + 1)
+    if kind == "transformer-ternary":
+        parameters += layers * (6 * width + shape.ffn_size) + width  # a gain before each of seven, and the head
     return Size(parameters, parameters - 2 * table, 6 * products + attention)
 
 

@@ -27,7 +27,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "parallel": ("auto", "ddp", "fsdp"),
 }
-TYPES = ("matmulfree", "transformer")
+TYPES = ("matmulfree", "transformer", "matmulfree-full", "transformer-ternary")
 TRACKERS = ("tensorboard", "trackio", "wandb")
 RIVALS = {"text": "dataset", "dataset": "text"}  # --set of one takes the place of the other
 NAMES = {Dataset: "a name or a table", tuple[Path, ...]: "files", tuple[str, ...]: "a list"}  # of types, in errors
@@ -174,7 +174,8 @@ class Recipe:
     """Everything that decides a run. The shape's vocabulary and token ids come from the tokenizer.
 
     Args:
-        kind: "matmulfree", or "transformer" for a Llama of the same shape; model.type in the file.
+        kind: model.type in the file: "matmulfree", "transformer" for a Llama of the same shape, or one of the two
+            between them, "matmulfree-full" (weights of full precision) and "transformer-ternary" (BitLinear).
         model: the fields of the shape.
     """
 

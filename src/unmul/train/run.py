@@ -201,17 +201,19 @@ class Trainer:
         }
 
     def summary(self, made: bool) -> str:
-        """One line about what is going to happen, and one for each kind of model of this shape."""
+        """One line about what is going to happen, and one for ours, the Transformer and this kind of model."""
         train, tokens = self.recipe.train, sum(self.shards.train.tokens)
         shared = "" if self.replica.kind == "single" else f" ({self.replica.kind})"
-        sizes = {kind: size(kind, self.model.config, train.context) for kind in TYPES}
+        kinds = dict.fromkeys((*TYPES[:2], self.recipe.kind))
+        width = max(map(len, kinds))
+        sizes = {kind: size(kind, self.model.config, train.context) for kind in kinds}
         return (
             f"{self.recipe.name}: {self.recipe.kind}, {tokens:,} tokens of text"
             f" ({'made' if made else 'found'} in {self.shards.folder}),"
             f" {train.steps * train.tokens_per_step / tokens:.2f} epochs,"
             f" {train.dtype} on {self.world.describe()}{shared}, from step {self.done}"
         ) + "".join(
-            f"\n  {kind:11}  {size.parameters:,} parameters, {size.inner:,} without embeddings and head"
+            f"\n  {kind:{width}}  {size.parameters:,} parameters, {size.inner:,} without embeddings and head"
             for kind, size in sizes.items()
         )
 
