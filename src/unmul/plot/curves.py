@@ -16,7 +16,7 @@ from unmul.errors import DataError
 
 __all__ = ["AXES", "SMOOTHING", "Run", "name_apart", "read_run", "smooth"]
 
-AXES = {"tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds"}
+AXES = {"tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds", "bytes": "bytes of weights"}
 SMOOTHING = 0.02  # of a run's steps: the window of the mean
 BITS = "validation_bits_per_byte"
 
@@ -28,7 +28,8 @@ class Run:
     """Columns of a run's log; every one of a group has the same length.
 
     Args:
-        steps: step, tokens, seconds, loss (nats a token, smoothed), and flops unless the log is older than they are.
+        steps: step, tokens, seconds, loss (nats a token, smoothed), and flops unless the log is older than they are;
+            bytes, those of the weights where the model is used, once there is a checkpoint that says them.
         validation: the same with validation_bits_per_byte instead of loss; without rows when nothing was measured.
         tokenizer: hash of the tokenizer, None when the run has no checkpoint yet.
     """
@@ -55,6 +56,8 @@ def read_run(folder: Path) -> Run:
         raise DataError(f"{path} has no step yet", "wait for the first step, or train")
     steps = _columns(losses, "loss")
     validation = _columns([line for line in lines if BITS in line], BITS)
+    for columns in (steps, validation):
+        columns |= _weight_bytes(folder, len(columns["step"]))
     return Run(folder.resolve().name, folder, steps | {"loss": smooth(steps["loss"])}, validation, _tokenizer(folder))
 
 
@@ -93,6 +96,13 @@ def _line(path: Path, number: int, text: str) -> dict[str, float]:
 def _columns(lines: Sequence[dict[str, float]], figure: str) -> dict[str, Values]:
     names = ["step", "tokens", "seconds", figure, *(["flops"] if all("flops" in line for line in lines) else [])]
     return {name: np.array([line[name] for line in lines], np.float64) for name in names}
+
+
+def _weight_bytes(folder: Path, rows: int) -> dict[str, Values]:
+    """The column of the weights' bytes, from what the newest checkpoint says of itself."""
+    found = sorted(folder.glob("step-*/training.json"))
+    size = json.loads(found[-1].read_text("utf-8")).get("weight_bytes") if found else None
+    return {} if size is None else {"bytes": np.full(rows, size, np.float64)}
 
 
 def _tokenizer(folder: Path) -> str | None:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import torch
 
+from unmul.checkpoint.packed import packed_specs
 from unmul.config import ModelConfig
 
-__all__ = ["Size", "peak_flops", "size"]
+__all__ = ["Size", "peak_flops", "size", "weight_bytes"]
 
 # Dense bf16 FLOP/s as the makers state them; part of the device's name -> peak, first match wins.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12}
@@ -40,6 +41,13 @@ def size(kind: str, shape: ModelConfig, context: int) -> Size:
     if kind == "transformer-ternary":
         parameters += layers * (6 * width + shape.ffn_size) + width  # a gain before each of seven, and the head
     return Size(parameters, parameters - 2 * table, 6 * products + attention)
+
+
+def weight_bytes(kind: str, shape: ModelConfig) -> int:
+    """Bytes of a model's weights where it is used: packed where they are ternary, as of ours, else bf16."""
+    if kind in ("matmulfree", "transformer-ternary"):
+        return sum(spec.nbytes for spec in packed_specs(shape).values())
+    return 2 * size(kind, shape, 1).parameters
 
 
 def peak_flops(device: torch.device) -> float | None:

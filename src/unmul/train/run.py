@@ -18,7 +18,7 @@ from unmul.errors import ConfigError, UsageError
 from unmul.train import state
 from unmul.train.ema import Average
 from unmul.train.family import LanguageModel, family
-from unmul.train.flops import size
+from unmul.train.flops import size, weight_bytes
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizers, steps
 from unmul.train.meter import Meter
@@ -192,11 +192,17 @@ class Trainer:
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint says about its making."""
+        kind, shape, train = self.recipe.kind, self.model.config, self.recipe.train
+        tokens, sizes = self.done * train.tokens_per_step, size(kind, shape, train.context)
         return {
             "recipe": self.recipe.to_dict(),
             "shards": self.shards.key,
             "steps": self.done,
-            "tokens": self.done * self.recipe.train.tokens_per_step,
+            "tokens": tokens,
+            "flops": tokens * sizes.flops_per_token,
+            "parameters": sizes.parameters,
+            "inner_parameters": sizes.inner,
+            "weight_bytes": weight_bytes(kind, shape),
             "validation_bits_per_byte": self.bits_per_byte,
         }
 
