@@ -178,10 +178,11 @@ int sample_token(Vector<const float> logits, double temperature, int top_k, doub
     return sample(logits.data(), logits.shape(0), {temperature, top_k, top_p}, uniform);
 }
 
-Model* make_model(const std::string& isa, int threads, int layers, int width, int hidden, int vocabulary, float eps) {
+Model* make_model(const std::string& isa, int threads, int layers, int width, int hidden, int vocabulary, float eps,
+                  bool shared_norm, bool state_norm) {
     require(threads > 0 && layers > 0 && width > 0 && hidden > 0 && vocabulary > 0, "sizes must be positive");
     require(width <= kMaxColumns && hidden <= kMaxColumns, "more columns than an int32 sum can hold");
-    return new Model({layers, width, hidden, vocabulary, eps}, kernels_named(isa), threads);
+    return new Model({layers, width, hidden, vocabulary, eps, shared_norm, state_norm}, kernels_named(isa), threads);
 }
 
 }  // namespace
@@ -198,7 +199,7 @@ NB_MODULE(_native, module) {
         .def("product", &LoneMatrix::product, arg("isa"), arg("q"), arg("out").noconvert());
     nb::class_<Model>(module, "Model")
         .def(nb::new_(&make_model), arg("isa"), nb::kw_only(), arg("threads"), arg("layers"), arg("width"),
-             arg("hidden"), arg("vocabulary"), arg("eps"))
+             arg("hidden"), arg("vocabulary"), arg("eps"), arg("shared_norm"), arg("state_norm"))
         .def_prop_ro("weight_bytes", &Model::weight_bytes)
         .def("set_projection", &set_projection, arg("layer"), arg("name"), arg("packed"), arg("scale"), ReleaseGil())
         .def("set_vector", &set_vector, arg("layer"), arg("name"), arg("values"))

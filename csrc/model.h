@@ -17,7 +17,9 @@ namespace unmul {
 
 struct Shape {
     int layers, width, hidden, vocabulary;
-    float eps;  // of the block's own norms; a BitLinear's is fixed
+    float eps;         // of the block's own norms; a BitLinear's is fixed
+    bool shared_norm;  // i, f and g have equal gains: one quantised input serves them
+    bool state_norm;   // the output gate is norm(h) SiLU(g) instead of norm(g) SiLU(h)
 };
 
 // A projection: its norm's gain [K] and its weights. gate and up share one input, so one gain.

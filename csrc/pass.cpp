@@ -72,23 +72,31 @@ void Pass::enter() {
 
 void Pass::mix_tokens(int index) {
     const Layer& layer = model_.layer(index);
-    const int width = model_.shape().width, tokens = chunk_.tokens;
+    const Shape& shape = model_.shape();
+    const int width = shape.width, tokens = chunk_.tokens;
     float* row = space_.normed(thread_, 0);
     each_token(tokens, [&](int t) {
         normalise(space_.x + size_t(t) * space_.width, layer.attn_norm, row);
         const float shared = kernels_.inverse_rms(row, space_.width, width, kBitLinearEps);
-        quantise(row, shared, layer.i, 0, tokens, t);
-        quantise(row, shared, layer.f, 1, tokens, t);
-        quantise(row, shared, layer.g, 2, tokens, t);
+        const float scale = quantise(row, shared, layer.i, 0, tokens, t);
+        if (shape.shared_norm) {  // the same integers: only the factors differ
+            space_.input(1, tokens, thread_).factor[t] = layer.f.weight.scale / scale;
+            space_.input(2, tokens, thread_).factor[t] = layer.g.weight.scale / scale;
+        } else {
+            quantise(row, shared, layer.f, 1, tokens, t);
+            quantise(row, shared, layer.g, 2, tokens, t);
+        }
     });
     product(layer.i, 0, tokens, space_.i, space_.width);
-    product(layer.f, 1, tokens, space_.f, space_.width);
-    product(layer.g, 2, tokens, space_.g, space_.width);
+    product(layer.f, shape.shared_norm ? 0 : 1, tokens, space_.f, space_.width);
+    product(layer.g, shape.shared_norm ? 0 : 2, tokens, space_.g, space_.width);
     recur(index);
     barrier();
+    const float *h = as_floats(space_.i), *g = as_floats(space_.g);  // one of them has passed SiLU
     each_token(tokens, [&](int t) {
-        normalise(as_floats(space_.g) + size_t(t) * space_.width, layer.g_norm, row);
-        kernels_.multiply(row, as_floats(space_.i) + size_t(t) * space_.width, space_.width);
+        const size_t at = size_t(t) * space_.width;
+        normalise((shape.state_norm ? h : g) + at, layer.g_norm, row);
+        kernels_.multiply(row, (shape.state_norm ? g : h) + at, space_.width);
         watch_.lap(kGates);
         quantise(row, kernels_.inverse_rms(row, space_.width, width, kBitLinearEps), layer.o, 0, tokens, t);
     });
@@ -154,7 +162,7 @@ void Pass::normalise(const float* x, const float* gain, float* row) {
     watch_.lap(kNorms);
 }
 
-void Pass::quantise(const float* x, float inverse_rms, const Projection& to, int index, int count, int t) {
+float Pass::quantise(const float* x, float inverse_rms, const Projection& to, int index, int count, int t) {
     const Activations& input = space_.input(index, count, thread_);
     const int columns = to.weight.padded_columns();
     float* n = space_.normed(thread_, 1);
@@ -166,6 +174,7 @@ void Pass::quantise(const float* x, float inverse_rms, const Projection& to, int
     input.factor[t] = to.weight.scale / result.scale;
     input.sum[t] = result.sum;
     watch_.lap(kQuantise);
+    return result.scale;
 }
 
 void Pass::product(const Projection& by, int index, int count, int32_t* out, int stride, Phase phase) {
@@ -177,19 +186,20 @@ void Pass::product(const Projection& by, int index, int count, int32_t* out, int
 void Pass::recur(int index) {
     const Layer& layer = model_.layer(index);
     const int width = model_.shape().width, tokens = chunk_.tokens, length = tokens / int(chunk_.states.size());
+    const bool state_norm = model_.shape().state_norm;
     const Range columns = columns_of(layer.i);
     const int first = std::min(columns.first, width), last = std::min(columns.last, width);
     const float* i_factor = space_.input(0, tokens, thread_).factor;
     const float* f_factor = space_.input(1, tokens, thread_).factor;
     const float* g_factor = space_.input(2, tokens, thread_).factor;
     for (int t = 0; t < tokens; ++t)
-        kernels_.dequantise(space_.g + size_t(t) * space_.width, g_factor[t], columns);
+        (state_norm ? kernels_.activate : kernels_.dequantise)(space_.g + size_t(t) * space_.width, g_factor[t], columns);
     for (int t = 0; t < tokens; t += length) {
         float* state = chunk_.states[t / length] + size_t(index) * width;
         const size_t at = size_t(t) * space_.width;
         std::copy(state + first, state + last, space_.h + first);
         kernels_.recur({length, space_.width, columns, space_.i + at, space_.f + at, i_factor + t, f_factor + t,
-                        layer.bound, space_.h});
+                        layer.bound, space_.h, !state_norm});
         std::copy(space_.h + first, space_.h + last, state + first);
     }
     watch_.lap(kScan);

@@ -68,8 +68,8 @@ private:
     // Calls prepare(t) for the tokens of this thread, or in each thread if there is one only, then makes them visible.
     template <class Function>
     void each_token(int count, Function prepare);
-    // The input of a projection: norm with the BitLinear's own gain, quantised.
-    void quantise(const float* x, float inverse_rms, const Projection& to, int index, int count, int t);
+    // The input of a projection: norm with the BitLinear's own gain, quantised; returns the scale.
+    float quantise(const float* x, float inverse_rms, const Projection& to, int index, int count, int t);
     // 1 / rms of x, then x times it and the gain into row: two norms that are not a BitLinear's own.
     void normalise(const float* x, const float* gain, float* row);
     // out = input C^T over this thread's panels.

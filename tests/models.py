@@ -21,10 +21,20 @@ def latent_tensors(config: ModelConfig = TINY, seed: int = 0) -> dict[str, np.nd
     for name, shape in config.tensor_shapes.items():
         values = rng.standard_normal(shape, np.float32)
         tensors[name] = 1 + 0.2 * values if name.endswith("norm.weight") else 0.1 * values
+    if config.use_shared_norm:
+        for name in tensors:
+            if name.endswith(("f_proj.norm.weight", "g_proj.norm.weight")):
+                tensors[name] = tensors[name.replace("f_proj", "i_proj").replace("g_proj", "i_proj")]
     return tensors
 
 
-def latent_folder(folder: Path, config: ModelConfig = TINY, seed: int = 0, **options: Any) -> Path:
-    """A latent checkpoint of random tensors; options as for checkpoint.save_latent."""
-    save_latent(folder, config, latent_tensors(config, seed).__getitem__, **options)
+def latent_folder(
+    folder: Path,
+    config: ModelConfig = TINY,
+    seed: int = 0,
+    tensors: dict[str, np.ndarray] | None = None,
+    **options: Any,
+) -> Path:
+    """A latent checkpoint of random tensors, or of given ones; options as for checkpoint.save_latent."""
+    save_latent(folder, config, (tensors or latent_tensors(config, seed)).__getitem__, **options)
     return folder

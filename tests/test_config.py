@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from unmul.config import FIXED, PRESETS, ModelConfig, preset
+from unmul.config import FIXED, OPTIONS, PRESETS, ModelConfig, preset
 from unmul.errors import ConfigError
 
 PARAMETERS = {"370m": 374_108_160, "1.3b": 1_364_779_008, "2.7b": 2_702_357_504}
@@ -90,10 +90,20 @@ def test_dict_round_trip_through_json() -> None:
     assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+def test_options_are_written_only_where_they_are_on() -> None:
+    assert not set(OPTIONS) & set(ModelConfig().to_dict())
+    for name in OPTIONS:
+        config = ModelConfig(**{name: True})
+        assert config.to_dict() == {**ModelConfig().to_dict(), name: True}
+        assert ModelConfig.from_dict(config.to_dict()) == config
+
+
 def test_every_default_is_the_published_one() -> None:
     assert ModelConfig.from_dict({}) == ModelConfig()
     for field in fields(ModelConfig):
-        if field.name not in ("hidden_size", "num_hidden_layers"):
+        if field.name in OPTIONS:
+            assert field.default is False
+        elif field.name not in ("hidden_size", "num_hidden_layers"):
             assert field.default == PUBLISHED["1.3b"][field.name], field.name
 
 
@@ -118,6 +128,8 @@ def test_every_default_is_the_published_one() -> None:
         ("eos_token_id", -1),
         ("pad_token_id", "0"),
         ("use_lower_bound", 1),
+        ("use_shared_norm", "yes"),
+        ("use_state_norm", 1),
     ],
 )
 def test_value_that_cannot_run_is_refused_by_name(name: str, value: object) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,15 @@ def test_config_written_by_transformers_is_read_by_us(tmp_path: Path) -> None:
     assert read_config(tmp_path)[0] == ModelConfig(hidden_size=96, pad_token_id=0)
     (tmp_path / "config.json").write_text(json.dumps(HGRNBitConfig(hidden_size=96).to_dict(), default=str))
     assert read_config(tmp_path)[0] == ModelConfig(hidden_size=96)
+
+
+@torch.no_grad()
+def test_a_model_with_every_option_is_the_plain_one_with_three_gains(tmp_path: Path) -> None:
+    folder = latent_folder(tmp_path / "m", replace(TINY, use_shared_norm=True, use_state_norm=True))
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    assert torch.equal(loaded(IDS).logits, load_model(folder)(IDS).logits)
+    loaded.save_pretrained(tmp_path / "saved")
+    assert read_latent(tmp_path / "saved")[0] == replace(TINY, use_state_norm=True)
 
 
 @torch.no_grad()

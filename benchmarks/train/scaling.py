@@ -27,7 +27,7 @@ import torch
 from unmul.config import PRESETS, ModelConfig
 from unmul.data import Batches
 from unmul.model import MatMulFreeLM, initialise
-from unmul.train.loop import make_optimizer, steps
+from unmul.train.loop import make_optimizers, steps
 from unmul.train.parallel import replicate
 from unmul.train.recipe import TrainPart
 from unmul.train.world import World, open_world
@@ -79,9 +79,9 @@ def work(options: argparse.Namespace, variant: Variant) -> None:
         model = MatMulFreeLM(SHAPES[options.model])
         initialise(model, torch.Generator().manual_seed(1))
         model.model.gradient_checkpointing = train.checkpoint_activations
-        replica, optimizer = replicate(model, world, train), make_optimizer(model, train)
+        replica, optimizers = replicate(model, world, train), make_optimizers(model, train)
         losses, ends = [], [time.perf_counter()]
-        for step in steps(replica, optimizer, random_batches(model.config, train, world), train, 0):
+        for step in steps(replica, optimizers, random_batches(model.config, train, world), train, 0):
             losses.append(step.loss)  # a number: the GPU has finished all but the update
             ends.append(time.perf_counter())
         if world.leads:

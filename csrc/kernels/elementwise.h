@@ -44,7 +44,7 @@ void recur(const Recurrence& a) {
             const F16 f = bound + rest * sigmoid(load(a.f + at) * fill(a.f_factor[t]));
             const F16 i = silu(load(a.i + at) * fill(a.i_factor[t])) * (fill(1) - f);
             h = f * h + i;
-            store(a.i + at, silu(h));
+            store(a.i + at, a.activated ? silu(h) : h);
         }
         store(a.h + k, h);
     }
@@ -67,6 +67,10 @@ void dequantise(int32_t* y, float factor, Range columns) {
     for (int k = columns.first; k < columns.last; k += kLanes) store(y + k, load(y + k) * fill(factor));
 }
 
+void activate(int32_t* y, float factor, Range columns) {
+    for (int k = columns.first; k < columns.last; k += kLanes) store(y + k, silu(load(y + k) * fill(factor)));
+}
+
 void exponentials(const float* x, float* y, int padded_size) {
     for (int k = 0; k < padded_size; k += kLanes) store(y + k, exponential(load(x + k)));
 }
@@ -83,6 +87,6 @@ int32_t read(const uint8_t* from, size_t bytes) {
 }
 
 constexpr Kernels table(const char* name, Grouping grouping, decltype(Kernels::product) product) {
-    return {name,     grouping, product,    inverse_rms, normalise,    quantise, recur,
-            multiply, swiglu,   add_scaled, dequantise,  exponentials, read};
+    return {name,     grouping, product,    inverse_rms, normalise, quantise,     recur,
+            multiply, swiglu,   add_scaled, dequantise,  activate,  exponentials, read};
 }

@@ -27,12 +27,13 @@ struct Quantised {
 struct Recurrence {
     int tokens, stride;
     Range columns;
-    int32_t* i;             // [T] in: i_proj's integers; out: SiLU(h) as float
+    int32_t* i;             // [T] in: i_proj's integers; out: h as float, or SiLU(h)
     const int32_t* f;       // [T] f_proj's integers
     const float* i_factor;  // [T] m / s
     const float* f_factor;  // [T]
     const float* bound;     // lower bound of the forget gate
     float* h;               // the state, advanced in place
+    bool activated;         // whether SiLU(h) is wanted
 };
 
 struct Kernels {
@@ -66,6 +67,9 @@ struct Kernels {
 
     // y *= factor, from integers to float in place.
     void (*dequantise)(int32_t* y, float factor, Range columns);
+
+    // y = SiLU(y * factor), from integers to float in place.
+    void (*activate)(int32_t* y, float factor, Range columns);
 
     // y = exp(x), relative error below 2e-7 between -87 and 88 and clamped there: for tests of the gates' one ingredient.
     void (*exponential)(const float* x, float* y, int padded_size);

@@ -31,6 +31,9 @@ INERT_KEYS = frozenset({
     "transformers_version", "typical_p", "unmul_ternary", "use_bfloat16", "use_cache",
 })  # fmt: skip
 
+# Departures from the published model: left out of config.json where they are off, which is then the published one.
+OPTIONS = ("use_shared_norm", "use_state_norm")
+
 # What the published weights never use, with the only value that works until somebody needs another.
 FIXED = {"num_heads": 1, "expand_ratio": 1, "use_short_conv": False, "tie_word_embeddings": False}
 
@@ -50,6 +53,11 @@ class ModelConfig:
     """Shape of a MatMul-free language model under its published field names (model_type "hgrn_bit").
 
     Source: arXiv 2406.02528, section 3.3, and the published config.json files.
+
+    Args:
+        use_shared_norm: the norms of a layer's i, f and g projections have one gain in common, so that one 8-bit
+            operand serves all three. Files keep three equal tensors: whoever knows nothing of it computes the same.
+        use_state_norm: the output gate is RMSNorm(h) * SiLU(g), as in HGRN, instead of RMSNorm(g) * SiLU(h).
     """
 
     vocab_size: int = 32000
@@ -70,6 +78,8 @@ class ModelConfig:
     pad_token_id: int | None = None
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
+    use_shared_norm: bool = False
+    use_state_norm: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings"):
@@ -85,8 +95,9 @@ class ModelConfig:
         for name, value in FIXED.items():
             if getattr(self, name) != value:
                 raise ConfigError(f"{name} {getattr(self, name)!r} is not supported", f"set it to {value!r}")
-        if not isinstance(self.use_lower_bound, bool):
-            raise ConfigError(f"use_lower_bound {self.use_lower_bound!r} is not a truth value", "set true or false")
+        for name in ("use_lower_bound", *OPTIONS):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} {getattr(self, name)!r} is not a truth value", "set true or false")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ModelConfig:
@@ -101,8 +112,9 @@ class ModelConfig:
         return cls(**{name: value for name, value in raw.items() if name in known})
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a config.json in the published layout."""
-        return {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE, **asdict(self)}
+        """The content of a config.json in the published layout, with the options that are on."""
+        known = {name: value for name, value in asdict(self).items() if value or name not in OPTIONS}
+        return {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE, **known}
 
     @property
     def ffn_size(self) -> int:

@@ -7,7 +7,7 @@ The model is the one of unmul.model under the same parameter names; here is only
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +38,7 @@ class HGRNBitConfig(PretrainedConfig):
 
     def __init__(self, **kwargs: Any) -> None:
         shape = ModelConfig(**{name: value for name, value in kwargs.items() if name in _SHAPE_FIELDS})
+        shape = replace(shape, use_shared_norm=False)  # three equal gains here, which training sets free
         super().__init__(**{**kwargs, **asdict(shape)})
 
     @property

@@ -28,6 +28,13 @@ def rewrite(folder: Path, change) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def test_unequal_gains_where_one_is_promised_are_refused(tmp_path: Path) -> None:
+    folder = latent_folder(tmp_path / "m")
+    edit(folder, use_shared_norm=True)
+    with pytest.raises(CheckpointError, match=r"i, f and g differ in layer 0.*set it to false"):
+        read_latent(folder)
+
+
 @pytest.mark.parametrize("shard_bytes", [1, 20_000, 10**9], ids="shard{}".format)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_round_trip(tmp_path: Path, dtype: str, shard_bytes: int) -> None:

@@ -2,20 +2,22 @@
 
 # L layers, T tokens, D width, V vocabulary
 
+import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from models import TINY, latent_folder
+from models import TINY, latent_folder, latent_tensors
 from tolerance import ENGINE_LOGITS, NEAR_TIE, relative_l2
 
 from unmul import ternary
 from unmul.checkpoint import PackedCheckpoint, pack
-from unmul.config import ModelConfig
+from unmul.config import OPTIONS, ModelConfig
 from unmul.engine import _native, open_engine
 from unmul.engine.choose import ISA_VARIABLE
 from unmul.engine.cpu import CHUNK, CpuEngine
@@ -27,11 +29,14 @@ CONFIGS = [
     TINY,
     ModelConfig(vocab_size=17, hidden_size=1, intermediate_size=3, num_hidden_layers=1, use_lower_bound=False),
     ModelConfig(vocab_size=300, hidden_size=160, intermediate_size=416, num_hidden_layers=4),
+    replace(TINY, use_state_norm=True),
+    replace(TINY, use_shared_norm=True, use_state_norm=True),
 ]
 
 
 def name_of(config: ModelConfig) -> str:
-    return f"V{config.vocab_size}-D{config.hidden_size}-I{config.ffn_size}-L{config.num_hidden_layers}"
+    options = "".join(f"-{name}" for name in OPTIONS if getattr(config, name))
+    return f"V{config.vocab_size}-D{config.hidden_size}-I{config.ffn_size}-L{config.num_hidden_layers}{options}"
 
 
 def packed_folder(folder: Path, config: ModelConfig, embeddings: str = "int8") -> Path:
@@ -84,6 +89,21 @@ def assert_same_logits(folder: Path, ids: list[int]) -> None:
 @pytest.mark.parametrize("embeddings", ["int8", "bf16"])
 def test_logits_equal_the_twins(config: ModelConfig, embeddings: str, tmp_path: Path) -> None:
     assert_same_logits(packed_folder(tmp_path, config, embeddings), tokens(40, config.vocab_size))
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_one_operand_for_three_projections_changes_no_bit(count: int, tmp_path: Path) -> None:
+    shared = packed_folder(tmp_path, replace(TINY, use_shared_norm=True))
+    config = json.loads((shared / "config.json").read_text())
+    pack(
+        latent_folder(tmp_path / "apart", TINY, tensors=latent_tensors(replace(TINY, use_shared_norm=True))),
+        tmp_path / "three",
+    )
+    assert config["use_shared_norm"]
+    assert "use_shared_norm" not in (tmp_path / "three" / "config.json").read_text()
+    one, three = (CpuEngine(PackedCheckpoint.open(folder), threads=2) for folder in (shared, tmp_path / "three"))
+    ids = tokens(count, TINY.vocab_size)
+    assert (one.forward(ids, one.new_state()) == three.forward(ids, three.new_state())).all()
 
 
 def test_logits_equal_the_twins_on_the_reference_model(shared: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The whole model with every operation fused, against the whole model with every operation as its formula."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,10 +42,10 @@ def fused():
     return norm, gate, scan, swiglu, head
 
 
-@pytest.fixture
-def network(device: str) -> MatMulFreeLM:
+@pytest.fixture(params=[TINY, replace(TINY, use_shared_norm=True, use_state_norm=True)], ids=["published", "options"])
+def network(request: pytest.FixtureRequest, device: str) -> MatMulFreeLM:
     torch.manual_seed(0)
-    network = MatMulFreeLM(TINY)
+    network = MatMulFreeLM(request.param)
     initialise(network)
     return network.to(device)
 

@@ -1,5 +1,6 @@
 """model.load: latent and packed folders give the same model, as far as 8-bit codes allow."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from models import TINY, latent_folder, latent_tensors
 from tolerance import FLOAT32_SUMS, GOLDEN, NEAR_TIE, relative_l2
 
 from unmul import ternary
-from unmul.checkpoint import PackedCheckpoint, read_latent, unpack
+from unmul.checkpoint import PackedCheckpoint, pack, read_latent, unpack
 from unmul.checkpoint.tensorfile import TensorFile
+from unmul.config import OPTIONS
 from unmul.engine.naive import NaiveEngine
 from unmul.model import BitLinear, MatMulFreeLM, TernaryLinear, build_model, load_model, save_model
 
@@ -104,3 +106,22 @@ def test_fixed_codes_take_no_gradient(packed: Path) -> None:
     model = load_model(packed)
     for module in projections(model).values():
         assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@torch.no_grad()
+def test_a_model_with_an_option_packs_and_has_the_logits_of_the_numpy_twin(name: str, tmp_path: Path) -> None:
+    config = replace(TINY, **{name: True})
+    pack(latent_folder(tmp_path / "latent", config), tmp_path / "packed")
+    packed = PackedCheckpoint.open(tmp_path / "packed")
+    twin = NaiveEngine(packed)
+    expected = torch.from_numpy(twin.forward(IDS[0].tolist(), twin.new_state(), every=True))
+    assert packed.config == config
+    assert relative_l2(load_model(tmp_path / "packed")(IDS).logits[0], expected) < 10 * FLOAT32_SUMS
+
+
+def test_one_gain_for_three_projections_is_one_parameter() -> None:
+    names = dict(MatMulFreeLM(replace(TINY, use_shared_norm=True)).named_parameters())
+    assert set(TINY.tensor_shapes) - set(names) == {
+        f"model.layers.{layer}.attn.{gate}_proj.norm.weight" for layer in range(3) for gate in "fg"
+    }

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from unmul.cli.app import main
+from unmul.plot import read_run
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -146,6 +147,22 @@ def test_a_log_without_flops_says_what_it_can_be_drawn_against(runs, capsys):
     log.write_text(re.sub(r'"flops": \d+, ', "", log.read_text()))
     assert main(["plot", str(runs[0]), "--x", "flops"]) == 2
     assert "has no flops: use --x tokens or --x seconds" in capsys.readouterr().err
+
+
+def test_against_bytes_of_weights_a_run_is_one_point(runs, tmp_path, capsys):
+    give_tokenizers(runs, "{}", "{}")
+    for run, size in zip(runs, (1000, 5000), strict=True):
+        (run / "step-0000001" / "training.json").write_text(json.dumps({"weight_bytes": size}))
+    found = [read_run(run) for run in runs]
+    assert [set(run.steps["bytes"]) for run in found] == [{1000.0}, {5000.0}]
+    assert [run.validation["bytes"].size for run in found] == [8, 2]
+    assert main(["plot", *map(str, runs), "--x", "bytes", "--out", str(tmp_path / "a.svg")]) == 0
+    assert "bytes of weights" in words_of(tmp_path / "a.svg")
+
+
+def test_a_run_that_does_not_say_its_bytes_is_not_drawn_against_them(runs, capsys):
+    assert main(["plot", str(runs[0]), "--x", "bytes"]) == 2
+    assert "has no bytes: use --x tokens or --x seconds" in capsys.readouterr().err
 
 
 def test_without_matplotlib_its_extra_is_named_and_nothing_is_written(runs, tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from unmul.config import ModelConfig
 from unmul.data import Batch, Batches
 from unmul.train.family import family
 from unmul.train.graph import Recorded
-from unmul.train.loop import make_optimizer, steps
+from unmul.train.loop import make_optimizers, steps
 from unmul.train.parallel import replicate
 from unmul.train.recipe import TYPES, TrainPart
 from unmul.train.world import World
@@ -30,7 +30,7 @@ def losses(kind: str, train: TrainPart) -> list[float]:
     tokens = np.random.default_rng(5).integers(0, 128, 3000).astype(np.uint16)
     end = 0 if train.document_mask else None
     batches = Batches([tokens], batch=train.batch, context=train.context, seed=2, end=end)
-    return [step.loss for step in steps(replica, make_optimizer(model, train), batches, train, 0)]
+    return [step.loss for step in steps(replica, make_optimizers(model, train), batches, train, 0)]
 
 
 @pytest.mark.parametrize("masked", [True, False], ids=["documents", "no mask"])

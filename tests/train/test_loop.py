@@ -13,7 +13,7 @@ from unmul.config import ModelConfig
 from unmul.data import Batches
 from unmul.errors import TrainingError
 from unmul.model import MatMulFreeLM, initialise
-from unmul.train.loop import make_optimizer, steps
+from unmul.train.loop import make_optimizers, steps
 from unmul.train.parallel import replicate
 from unmul.train.recipe import TrainPart
 from unmul.train.world import World
@@ -39,7 +39,7 @@ def batches(train):
 
 def trained(train, model=None):
     model = model or fresh_model()
-    return model, list(steps(replicate(model, ALONE, train), make_optimizer(model, train), batches(train), train, 0))
+    return model, list(steps(replicate(model, ALONE, train), make_optimizers(model, train), batches(train), train, 0))
 
 
 def test_the_first_losses_are_the_golden_ones():
@@ -63,12 +63,33 @@ def test_accumulated_micro_batches_are_one_larger_batch():
 
 def test_the_rate_of_a_step_is_the_schedules_and_only_projections_decay():
     model = fresh_model()
-    optimizer = make_optimizer(model, TRAIN)
+    (optimizer,) = make_optimizers(model, TRAIN)
     decayed, others = optimizer.param_groups
     assert [len(group["params"]) for group in (decayed, others)] == [13, 22]
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    first = next(steps(replicate(model, ALONE, TRAIN), optimizer, batches(TRAIN), TRAIN, 0))
+    first = next(steps(replicate(model, ALONE, TRAIN), [optimizer], batches(TRAIN), TRAIN, 0))
     assert first.rate == decayed["lr"] == others["lr"] == pytest.approx(0.005)
+
+
+def test_muon_takes_the_layers_projections_and_adamw_the_rest():
+    train = replace(TRAIN, optimizer="muon")
+    model = fresh_model()
+    muon, adamw = make_optimizers(model, train)
+    assert [len(group["params"]) for group in (*muon.param_groups, *adamw.param_groups)] == [12, 1, 22]
+    losses = [step.loss for step in trained(train)[1]]
+    assert losses[-1] < losses[0]
+    assert losses[0] == trained(TRAIN)[1][0].loss
+    assert losses[-1] != trained(TRAIN)[1][-1].loss
+
+
+def test_decay_ends_where_the_recipe_says():
+    model, train = fresh_model(), replace(TRAIN, decay_until=0.5)
+    optimizers = make_optimizers(model, train)
+    found = [
+        [group["weight_decay"] for optimizer in optimizers for group in optimizer.param_groups]
+        for _ in steps(replicate(model, ALONE, train), optimizers, batches(train), train, 0)
+    ]
+    assert found == [[0.1, 0.0]] * 4 + [[0.0, 0.0]] * 4
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change():

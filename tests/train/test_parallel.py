@@ -75,7 +75,7 @@ def save_again(recipe, out, checkpoint):
             trainer = Trainer(recipe, shards, world, saver, energy)
             trainer.restore(checkpoint)
             trainer.validate(Silence())
-            saver.save(trainer.model, trainer.optimizer, None, trainer.card())
+            saver.save(trainer.model, trainer.optimizers, None, trainer.card())
 
 
 def diverge_on_one(recipe, out):

@@ -14,7 +14,7 @@ from unmul.train.baseline import llama_config
 RECIPES = Path(__file__).parents[2] / "recipes"
 PARAMETERS = {
     "370m": 374_108_160, "1.3b": 1_364_779_008, "2.7b": 2_702_357_504, "small-gpu": 24_679_424,
-    "open-english": 35_701_760, "tales-tiny": 3_681_792,
+    "open-english": 59_599_872, "tales-tiny": 3_681_792,
 }  # fmt: skip
 OWN_TEXT = {"open-english", "tales-tiny"}
 PUBLISHED = {"370m": (15e9, 4e-3), "1.3b": (100e9, 2.5e-3), "2.7b": (100e9, 1.5e-3)}  # tokens, highest rate

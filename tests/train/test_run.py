@@ -113,6 +113,32 @@ def test_a_run_that_was_stopped_resumes_to_the_same_bits(straight, recipe_file, 
         assert (out / "step-0000060" / name).read_bytes() == (straight[0] / "step-0000060" / name).read_bytes(), name
 
 
+OPTIONS = ["model.use_shared_norm=true", "model.use_state_norm=true", "train.optimizer=muon", "train.schedule=wsd"]
+
+
+def test_a_run_that_is_out_of_time_saves_says_so_and_goes_on_to_the_same_bits(recipe_file, tmp_path):
+    """With every option on, so that shared gains and two optimizers are saved and found again."""
+    recipe = load_recipe(recipe_file, [*OPTIONS, "train.steps=8"])
+    whole = run(recipe, out=tmp_path / "whole", lines=True)
+    assert not whole.out_of_time
+    limited = replace(recipe, train=replace(recipe.train, max_seconds=1e-9))
+    first = run(limited, out=tmp_path / "parts", lines=True)
+    assert (first.steps, first.out_of_time, first.signal) == (1, True, None)
+    second = run(recipe, out=tmp_path / "parts", resume=True, lines=True)
+    assert (second.steps, second.out_of_time) == (8, False)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    weights = [(result.checkpoint / "model.safetensors").read_bytes() for result in (whole, second)]
+    assert weights[0] == weights[1]
+
+
+def test_a_command_that_is_out_of_time_ends_well_and_names_the_next_one(recipe_file, tmp_path):
+    process = start(recipe_file, tmp_path / "out", "--set", "train.max_seconds=0.001")
+    _, said = process.communicate()
+    assert process.returncode == 0
+    assert "stopped by train.max_seconds after step 1, saved" in said
+    assert "--resume" in said
+
+
 def test_activations_that_are_computed_again_change_no_bit(straight, recipe_file, tmp_path, monkeypatch):
     calls, forward = [], Block.forward
     monkeypatch.setattr(Block, "forward", lambda *inputs: (calls.append(1), forward(*inputs))[1])

@@ -3,7 +3,7 @@
 import pytest
 
 from unmul.train.recipe import TrainPart
-from unmul.train.schedule import rate
+from unmul.train.schedule import rate, weight_decay
 
 TRAIN = TrainPart(steps=101, lr=1.0, warmup=0.1, floor=0.2, second_stage=0.5)  # warm-up 10 steps, halved from 51
 
@@ -36,3 +36,19 @@ def test_the_rate_is_halved_once_midway():
 def test_the_shortest_runs_have_positive_finite_rates(steps, warmup):
     train = TrainPart(steps=steps, warmup=warmup)
     assert all(0 < rate(k, train) <= train.lr for k in range(steps))
+
+
+@pytest.mark.parametrize(("step", "expected"), [(4, 0.5), (10, 1.0), (80, 1.0), (81, 1.0), (91, 0.6), (100, 0.24)])
+def test_wsd_is_constant_and_falls_to_the_floor_in_its_last_steps(step, expected):
+    train = TrainPart(steps=101, lr=1.0, warmup=0.1, floor=0.2, schedule="wsd", cooldown=0.2)  # 20 steps, from 81
+    assert rate(step, train) == pytest.approx(expected, rel=1e-12)
+
+
+def test_wsd_without_a_cooldown_stays_at_its_rate():
+    assert rate(100, TrainPart(steps=101, lr=1.0, schedule="wsd", cooldown=0.0)) == 1.0
+
+
+def test_weights_decay_until_the_recipe_says():
+    train = TrainPart(steps=10, weight_decay=0.3, decay_until=0.5)
+    assert [weight_decay(k, train) for k in (0, 4, 5, 9)] == [0.3, 0.3, 0.0, 0.0]
+    assert weight_decay(9, TrainPart(steps=10, weight_decay=0.3)) == 0.3

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unmul.checkpoint.tensorfile import Array, TensorFile
 from unmul.config import ModelConfig
 from unmul.errors import CheckpointError, ConfigError, UnmulError
@@ -18,6 +20,7 @@ __all__ = [
     "INDEX",
     "TOKENIZER",
     "WEIGHTS",
+    "check_shared_norms",
     "check_target",
     "check_tensors",
     "copy_companions",
@@ -101,6 +104,17 @@ def check_tensors(folder: Path, found: Mapping[str, Array], expected: Mapping[st
             raise CheckpointError(
                 f"{folder}: tensor {name} has shape {list(found[name].shape)}, config.json asks for {list(shape)}",
                 "use the config.json that belongs to these weights",
+            )
+
+
+def check_shared_norms(folder: Path, tensors: Mapping[str, Array], config: ModelConfig) -> None:
+    """Refuse a folder that promises one gain for i, f and g (use_shared_norm) and holds different ones."""
+    for layer in range(config.num_hidden_layers if config.use_shared_norm else 0):
+        i, f, g = (tensors[f"model.layers.{layer}.attn.{gate}_proj.norm.weight"] for gate in "ifg")
+        if not (np.array_equal(i, f) and np.array_equal(i, g)):
+            raise CheckpointError(
+                f"{folder}: the gains of i, f and g differ in layer {layer}, but use_shared_norm is true",
+                f"set it to false in {CONFIG}",
             )
 
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from unmul.checkpoint.folder import INDEX, WEIGHTS, check_target, check_tensors, open_tensors, read_config, write_config
+from unmul.checkpoint.folder import (
+    INDEX,
+    WEIGHTS,
+    check_shared_norms,
+    check_target,
+    check_tensors,
+    open_tensors,
+    read_config,
+    write_config,
+)
 from unmul.checkpoint.tensorfile import BF16, Array, TensorSpec, write_tensors
 from unmul.config import ModelConfig
 from unmul.errors import CheckpointError
@@ -38,6 +47,7 @@ def read_latent(folder: Path) -> tuple[ModelConfig, dict[str, Array], bool]:
     for name, array in tensors.items():
         if array.dtype not in (*DTYPES.values(), np.float16):
             raise CheckpointError(f"{folder}: tensor {name} has type {array.dtype}", "store it as bf16 or fp32")
+    check_shared_norms(folder, tensors, config)
     return config, tensors, latent_codes_are_final(raw)
 
 

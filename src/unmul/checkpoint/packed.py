@@ -20,6 +20,7 @@ from unmul import ternary
 from unmul.checkpoint.folder import (
     CONFIG,
     WEIGHTS,
+    check_shared_norms,
     check_target,
     check_tensors,
     copy_companions,
@@ -84,6 +85,7 @@ class PackedCheckpoint:
         for name, spec in specs.items():
             if tensors[name].dtype != spec.dtype:
                 raise CheckpointError(f"{folder}: tensor {name} is {tensors[name].dtype}, not {spec.dtype}", _REPACK)
+        check_shared_norms(folder, tensors, config)
         return cls(folder, config, tensors, embeddings)
 
     def codes(self, name: str) -> Array:
@@ -244,7 +246,7 @@ def _checksum(path: Path, config: ModelConfig, embeddings: str) -> str:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})", "copy or download it again") from error
     usual = ModelConfig().to_dict()  # left out, so that fields added later do not change the sums of older files
-    meaning = {key: value for key, value in config.to_dict().items() if value != usual[key]}
+    meaning = {key: value for key, value in config.to_dict().items() if value != usual.get(key)}
     meaning["embeddings"] = embeddings
     digest.update(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode())
     return "sha256:" + digest.hexdigest()

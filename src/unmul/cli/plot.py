@@ -20,11 +20,11 @@ def plot(
     run: list[Path],
     /,
     *,
-    x: Literal["tokens", "flops", "seconds", "joules"] = "tokens",
+    x: Literal["tokens", "flops", "seconds", "joules", "bytes"] = "tokens",
     out: Path = Path("loss.png"),
     json: bool = False,
 ) -> None:
-    """Draw the training loss and the validation of runs against tokens, FLOPs, seconds or joules.
+    """Draw the training loss and the validation of runs against tokens, FLOPs, seconds, joules or bytes of weights.
 
     Args:
         run: folders that `unmul train` wrote; several are drawn together.

@@ -48,8 +48,9 @@ def train(
 def _tell(result: Result, json: bool, ending: str, resume_command: str) -> None:
     if json:
         emit(_document(result))
-    if result.signal:
-        note(f"stopped by {result.signal.name} after step {result.steps}, saved. Continue with:")
+    if result.signal or result.out_of_time:
+        reason = result.signal.name if result.signal else "train.max_seconds"
+        note(f"stopped by {reason} after step {result.steps}, saved. Continue with:")
         note(f"  {resume_command}")
     elif not json:
         print(ending)

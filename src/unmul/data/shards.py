@@ -87,14 +87,19 @@ class Shards:
         return np.memmap(path, kind, "r")
 
 
-def open_shards(folder: Path, source: Source, *, lines: bool = False) -> tuple[Shards, bool]:
+def open_shards(folder: Path, source: Source | None, *, lines: bool = False) -> tuple[Shards, bool]:
     """The shards of a source, and whether they had to be made (or made again, because the source changed).
 
     Args:
+        source: None for shards that were made elsewhere, of a text that is not here.
         lines: say how the making goes in plain lines even on a terminal.
     """
-    key = source.key()
     index = _read_index(folder)
+    if source is None:
+        if index is None:
+            raise DataError(f"{folder} has no token shards", "give data.text, or copy shards there")
+        return _open(folder, index), False
+    key = source.key()
     made = index is None or index.get("key") != key
     if made:
         _make(folder, source, key, Progress(lines=lines))

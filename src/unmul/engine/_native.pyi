@@ -19,7 +19,17 @@ class Matrix:
 
 class Model:
     def __init__(
-        self, isa: str, *, threads: int, layers: int, width: int, hidden: int, vocabulary: int, eps: float
+        self,
+        isa: str,
+        *,
+        threads: int,
+        layers: int,
+        width: int,
+        hidden: int,
+        vocabulary: int,
+        eps: float,
+        shared_norm: bool,
+        state_norm: bool,
     ) -> None: ...
     @property
     def weight_bytes(self) -> int: ...

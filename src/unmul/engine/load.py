@@ -44,6 +44,8 @@ def load_model(packed: PackedCheckpoint, isa: str, threads: int) -> _native.Mode
         hidden=config.ffn_size,
         vocabulary=config.vocab_size,
         eps=config.rms_norm_eps,
+        shared_norm=config.use_shared_norm,
+        state_norm=config.use_state_norm,
     )
     for layer, name, tensor, rows in projections(packed):
         _load_projection(model, layer, name, packed, tensor, rows)

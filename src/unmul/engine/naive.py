@@ -59,8 +59,9 @@ class NaiveEngine:
         for t in range(len(xn_TD)):
             state[layer] = f_TD[t] * state[layer] + i_TD[t]
             h_TD[t] = state[layer]
-        g_TD = self._norm(prefix + "attn.g_norm", self.linear(prefix + "attn.g_proj", xn_TD))
-        return self.linear(prefix + "attn.o_proj", g_TD * silu(h_TD))
+        g_TD = self.linear(prefix + "attn.g_proj", xn_TD)
+        normed_TD, gate_TD = (h_TD, g_TD) if self.config.use_state_norm else (g_TD, h_TD)
+        return self.linear(prefix + "attn.o_proj", self._norm(prefix + "attn.g_norm", normed_TD) * silu(gate_TD))
 
     def _norm(self, name: str, x: FloatArray) -> FloatArray:
         return rms_norm(x, self._packed.dense(name + ".weight"), self._eps)

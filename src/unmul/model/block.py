@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from unmul.config import ModelConfig
 from unmul.model.glu import GLU
 from unmul.model.mlgru import MLGRU
 from unmul.ops.norm_project import norm_project
@@ -19,20 +20,19 @@ class Block(nn.Module):
     Shapes: x, delta [B, T, D], state [B, D], bound [D], mask [B, T] -> x, delta and the new state.
     """
 
-    def __init__(self, width: int, hidden: int, eps: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attn_norm = nn.RMSNorm(width, eps)
-        self.attn = MLGRU(width, eps)
-        self.mlp_norm = nn.RMSNorm(width, eps)
-        self.mlp = GLU(width, hidden)
-        self._eps = eps
+        width, self._eps = config.hidden_size, config.rms_norm_eps
+        self.attn_norm = nn.RMSNorm(width, self._eps)
+        self.attn = MLGRU(config)
+        self.mlp_norm = nn.RMSNorm(width, self._eps)
+        self.mlp = GLU(width, config.ffn_size)
 
     def forward(
         self, x: Tensor, delta: Tensor | None, state: Tensor, bound: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mixer = self.attn
-        gates = [mixer.i_proj.projection, mixer.f_proj.projection, mixer.g_proj.projection]
+        gates = [gate.projection for gate in (self.attn.i_proj, self.attn.f_proj, self.attn.g_proj)]
         x, (i, f, g) = norm_project(x, delta, self.attn_norm.weight, gates, self._eps)
-        delta, state = mixer(i, f, g, state, bound, mask)
+        delta, state = self.attn(i, f, g, state, bound, mask)
         x, (u,) = norm_project(x, delta, self.mlp_norm.weight, [self.mlp.gate_proj.projection], self._eps)
         return x, self.mlp(u), state

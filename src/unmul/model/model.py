@@ -37,9 +37,7 @@ class Backbone(nn.Module):
         self.config = config
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.lower_bounds = nn.Parameter(torch.zeros(config.num_hidden_layers, config.hidden_size))
-        self.layers = nn.ModuleList(
-            Block(config.hidden_size, config.ffn_size, config.rms_norm_eps) for _ in range(config.num_hidden_layers)
-        )
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.gradient_checkpointing = False  # in training: keep only each layer's input, compute the rest again
 

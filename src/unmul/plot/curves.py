@@ -16,7 +16,13 @@ from unmul.errors import DataError
 
 __all__ = ["AXES", "SMOOTHING", "Run", "name_apart", "read_run", "smooth"]
 
-AXES = {"tokens": "tokens", "flops": "training FLOPs", "seconds": "seconds", "joules": "joules"}
+AXES = {
+    "tokens": "tokens",
+    "flops": "training FLOPs",
+    "seconds": "seconds",
+    "joules": "joules",
+    "bytes": "bytes of weights",
+}
 SMOOTHING = 0.02  # of a run's steps: the window of the mean
 BITS = "validation_bits_per_byte"
 SOMETIMES = ("flops", "joules")  # older logs lack FLOPs, machines without a meter joules
@@ -29,7 +35,8 @@ class Run:
     """Columns of a run's log; every one of a group has the same length.
 
     Args:
-        steps: step, tokens, seconds, loss (nats a token, smoothed), and flops and joules where every line has them.
+        steps: step, tokens, seconds, loss (nats a token, smoothed), and flops and joules where every line has them;
+            bytes, those of the weights where the model is used, once there is a checkpoint that says them.
         validation: the same with validation_bits_per_byte instead of loss; without rows when nothing was measured.
         tokenizer: hash of the tokenizer, None when the run has no checkpoint yet.
     """
@@ -57,6 +64,8 @@ def read_run(folder: Path) -> Run:
     names = ["step", "tokens", "seconds", *(name for name in SOMETIMES if all(name in line for line in lines))]
     steps = _columns(losses, [*names, "loss"])
     validation = _columns([line for line in lines if BITS in line], [*names, BITS])
+    for columns in (steps, validation):
+        columns |= _weight_bytes(folder, len(columns["step"]))
     return Run(folder.resolve().name, folder, steps | {"loss": smooth(steps["loss"])}, validation, _tokenizer(folder))
 
 
@@ -94,6 +103,13 @@ def _line(path: Path, number: int, text: str) -> dict[str, float]:
 
 def _columns(lines: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Values]:
     return {name: np.array([line[name] for line in lines], np.float64) for name in names}
+
+
+def _weight_bytes(folder: Path, rows: int) -> dict[str, Values]:
+    """The column of the weights' bytes, from what the newest checkpoint says of itself."""
+    found = sorted(folder.glob("step-*/training.json"))
+    size = json.loads(found[-1].read_text("utf-8")).get("weight_bytes") if found else None
+    return {} if size is None else {"bytes": np.full(rows, size, np.float64)}
 
 
 def _tokenizer(folder: Path) -> str | None:

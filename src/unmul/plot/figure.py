@@ -55,7 +55,7 @@ def draw(runs: Sequence[Run], x: str, out: Path) -> None:
         raise UsageError(f"--out {out} is neither a PNG nor an SVG", f"give a name that ends in {' or '.join(FORMATS)}")
     for run in runs:
         if x not in run.steps:
-            raise DataError(f"the log of {run.folder} has no {x}", "use --x tokens or --x seconds, or train again")
+            raise DataError(f"the run in {run.folder} has no {x}", "use --x tokens or --x seconds, or train again")
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -73,11 +73,15 @@ def _figure(runs: Sequence[Run], x: str) -> Any:
     loss, *bits = figure.subplots(1, 1 + measured, squeeze=False)[0]
     for k, run in enumerate(runs):
         style = {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)], "label": run.name}
-        shown = _shown(len(run.steps["loss"]))
-        loss.plot(run.steps[x][shown], run.steps["loss"][shown], linewidth=1.2, **style)
+        mark = {"marker": MARKS[k % len(MARKS)], "markersize": 4, "linewidth": 0.8}
+        ended = x == "bytes"  # the same from the first step to the last: a run is a point
+        shown = slice(-1, None) if ended else _shown(len(run.steps["loss"]))
+        loss.plot(
+            run.steps[x][shown], run.steps["loss"][shown], **({"linewidth": 1.2} | (mark if ended else {})), **style
+        )
         for axes in bits:
-            mark = {"marker": MARKS[k % len(MARKS)], "markersize": 4, "linewidth": 0.8}
-            axes.plot(run.validation[x], run.validation[BITS], **mark, **style)
+            seen = slice(-1 if ended else 0, None)
+            axes.plot(run.validation[x][seen], run.validation[BITS][seen], **mark, **style)
     _label(loss, x, "training loss, nats a token", runs)
     for axes in bits:
         _label(axes, x, "validation, bits a byte", runs)
@@ -94,8 +98,9 @@ def _shown(count: int) -> Rows:
 def _label(axes: Axes, x: str, y: str, runs: Sequence[Run]) -> None:
     from matplotlib.ticker import ScalarFormatter
 
-    end = max(run.steps[x][-1] for run in runs)
-    axes.set(xlabel=AXES[x], ylabel=y, xscale="log", yscale="log", xlim=(end / 100, end * 1.1))
+    ends = [run.steps[x][-1] for run in runs]
+    begin = min(ends) / 1.5 if x == "bytes" else max(ends) / 100
+    axes.set(xlabel=AXES[x], ylabel=y, xscale="log", yscale="log", xlim=(begin, max(ends) * 1.1))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
 

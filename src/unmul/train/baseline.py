@@ -10,6 +10,7 @@ Its projections are as many as ours, in the same sizes: 4 D D + 3 D I.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,15 @@ from unmul.files import atomic_folder
 from unmul.train.family import Family
 from unmul.train.packing import document_numbers, positions
 
-__all__ = ["LlamaLM", "compile_blocks", "llama_config"]
+__all__ = [
+    "TRANSFORMER",
+    "LlamaLM",
+    "compile_blocks",
+    "llama_config",
+    "llama_engine",
+    "recompute_activations",
+    "save_llama",
+]
 
 
 class LlamaLM(nn.Module):
@@ -110,15 +119,22 @@ def _build(shape: ModelConfig, seed: int) -> LlamaLM:
         return LlamaLM(shape)
 
 
-def _engine(model: LlamaLM) -> WindowEngine:
+def llama_engine(model: LlamaLM) -> WindowEngine:
+    """A Llama in training as something whose predictions are measured."""
     return WindowEngine(model, model.config, str(model.llama.device))
 
 
-def _save(
-    folder: Path, shape: ModelConfig, read: Callable[[str], Array], *, companions: Callable[[Path], None]
+def save_llama(
+    kind: type[LlamaLM],
+    folder: Path,
+    shape: ModelConfig,
+    read: Callable[[str], Array],
+    *,
+    companions: Callable[[Path], None],
 ) -> None:
+    """Family.save by transformers' save_pretrained, of LlamaLM or a kind of it."""
     with torch.device("meta"):
-        model = LlamaLM(shape)
+        model = kind(shape)
     model.load_state_dict({name: torch.from_numpy(read(name)) for name in model.state_dict()}, assign=True)
     disable_progress_bar()  # the run has its own
     with atomic_folder(folder) as temporary:
@@ -129,15 +145,16 @@ def _save(
         companions(temporary)
 
 
-def _checkpoint_activations(model: LlamaLM) -> None:
+def recompute_activations(model: LlamaLM) -> None:
+    """Keep only the input of each layer in training."""
     # Without dropout nothing draws, and a CUDA graph cannot save the generator's state.
     model.llama.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
 
 TRANSFORMER = Family(
     build=_build,
-    engine=_engine,
-    save=_save,
+    engine=llama_engine,
+    save=partial(save_llama, LlamaLM),
     compile=compile_blocks,
-    checkpoint_activations=_checkpoint_activations,
+    checkpoint_activations=recompute_activations,
 )

@@ -17,7 +17,7 @@ from unmul.model import BitLinear, MatMulFreeLM, initialise
 if TYPE_CHECKING:
     from unmul.train.baseline import LlamaLM
 
-__all__ = ["Family", "LanguageModel", "family", "use_int8_backward"]
+__all__ = ["MATMULFREE", "Family", "LanguageModel", "family", "use_int8_backward"]
 
 LanguageModel: TypeAlias = "MatMulFreeLM | LlamaLM"
 
@@ -43,12 +43,16 @@ class Family:
 
 
 def family(kind: str) -> Family:
-    """The family that a recipe's model.type names: "matmulfree" or "transformer"."""
-    if kind == "transformer":
-        from unmul.train.baseline import TRANSFORMER  # loads transformers
+    """The family that a recipe's model.type names, one of recipe.TYPES."""
+    if kind == "matmulfree":
+        return MATMULFREE
+    from unmul.train import ablation, baseline  # these load transformers
 
-        return TRANSFORMER
-    return MATMULFREE
+    return {
+        "transformer": baseline.TRANSFORMER,
+        "matmulfree-full": ablation.MATMULFREE_FULL,
+        "transformer-ternary": ablation.TRANSFORMER_TERNARY,
+    }[kind]
 
 
 def use_int8_backward(model: torch.nn.Module, on: bool = True) -> None:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import torch
 
+from unmul.checkpoint.packed import packed_specs
 from unmul.config import ModelConfig
 
-__all__ = ["Size", "peak_flops", "size"]
+__all__ = ["Size", "peak_flops", "size", "weight_bytes"]
 
 # Dense bf16 FLOP/s as the makers state them; part of the device's name -> peak, first match wins.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12}
@@ -30,14 +31,23 @@ class Size(NamedTuple):
 
 
 def size(kind: str, shape: ModelConfig, context: int) -> Size:
-    """Size of a "matmulfree" or a "transformer" model of a shape, trained on windows of context tokens."""
+    """Size of a model of one of recipe.TYPES and a shape, trained on windows of context tokens."""
     layers, width, table = shape.num_hidden_layers, shape.hidden_size, shape.vocab_size * shape.hidden_size
     products = shape.ternary_weights  # both kinds have the same projections, and the head
     parameters, attention = shape.parameters, 0
-    if kind == "transformer":
+    if kind.startswith("transformer"):
         parameters = products + table + (2 * layers + 1) * width  # two norms a block and the last one
         attention = 6 * layers * width * (context + 1)
+    if kind == "transformer-ternary":
+        parameters += layers * (6 * width + shape.ffn_size) + width  # a gain before each of seven, and the head
     return Size(parameters, parameters - 2 * table, 6 * products + attention)
+
+
+def weight_bytes(kind: str, shape: ModelConfig) -> int:
+    """Bytes of a model's weights where it is used: packed where they are ternary, as of ours, else bf16."""
+    if kind in ("matmulfree", "transformer-ternary"):
+        return sum(spec.nbytes for spec in packed_specs(shape).values())
+    return 2 * size(kind, shape, 1).parameters
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unmul.data import Batch, Batches
 from unmul.errors import TrainingError
@@ -21,11 +21,11 @@ from unmul.train.family import LanguageModel
 from unmul.train.graph import Recorded
 from unmul.train.parallel import Replica
 from unmul.train.recipe import TrainPart
-from unmul.train.schedule import rate
+from unmul.train.schedule import rate, weight_decay
 
-__all__ = ["Step", "loss_of", "make_optimizer", "steps"]
+__all__ = ["Step", "loss_of", "make_optimizers", "steps"]
 
-PROJECTIONS = ("_proj.weight", "lm_head.weight")  # in both kinds of model
+LAYERS, HEAD = "_proj.weight", "lm_head.weight"  # ends of the names of projections, in both kinds of model
 
 
 class Step(NamedTuple):
@@ -43,17 +43,29 @@ class _Learner(Protocol):
     def loss(self) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]: ...
 
 
-def make_optimizer(model: LanguageModel, train: TrainPart) -> torch.optim.Optimizer:
-    """AdamW that decays the projections only: gains, bounds and embeddings are not what rounding works on."""
+def make_optimizers(model: LanguageModel, train: TrainPart) -> list[torch.optim.Optimizer]:
+    """AdamW that decays the projections only: gains, bounds and embeddings are not what rounding works on.
+
+    With train.optimizer = "muon" that takes the projections of the layers (arXiv 2502.16982: the size of its updates is
+    that of AdamW's, so one learning rate serves both).
+    """
     named = dict(model.named_parameters())
-    decayed = [parameter for name, parameter in named.items() if name.endswith(PROJECTIONS)]
-    others = [parameter for name, parameter in named.items() if not name.endswith(PROJECTIONS)]
+    layers = [parameter for name, parameter in named.items() if name.endswith(LAYERS)]
+    head = [parameter for name, parameter in named.items() if name.endswith(HEAD)]
+    others = [parameter for name, parameter in named.items() if not name.endswith((LAYERS, HEAD))]
+    if train.optimizer == "muon":
+        muon = torch.optim.Muon(layers, train.lr, train.weight_decay, adjust_lr_fn="match_rms_adamw")
+        return [muon, _adamw(head, others, train)]
+    return [_adamw([*layers, *head], others, train)]
+
+
+def _adamw(decayed: list[nn.Parameter], others: list[nn.Parameter], train: TrainPart) -> torch.optim.AdamW:
     groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), fused=True)
 
 
 def steps(
-    replica: Replica, optimizer: torch.optim.Optimizer, batches: Batches, train: TrainPart, done: int
+    replica: Replica, optimizers: Sequence[torch.optim.Optimizer], batches: Batches, train: TrainPart, done: int
 ) -> Iterator[Step]:
     """Train from the state after `done` steps to the end; yields after every update.
 
@@ -68,11 +80,18 @@ def steps(
         # The one place of a step where the CPU waits for the GPU.
         loss, norm = torch.stack([mean, replica.clip(train.clip)]).tolist()
         _require_finite(step, micro, loss, norm)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, train)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            _follow_schedule(optimizer, step, train)
+            optimizer.step()
+            optimizer.zero_grad()
         yield Step(step + 1, loss, norm, rate(step, train), time.perf_counter() - began)
+
+
+def _follow_schedule(optimizer: torch.optim.Optimizer, step: int, train: TrainPart) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate(step, train)
+        if group["weight_decay"]:  # the others never decay, and what has stopped does not begin again
+            group["weight_decay"] = weight_decay(step, train)
 
 
 def _passes(replica: Replica, train: TrainPart) -> Callable[[Sequence[Batch]], Tensor]:

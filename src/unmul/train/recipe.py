@@ -20,10 +20,14 @@ __all__ = ["TYPES", "DataPart", "Recipe", "TrainPart", "load_recipe"]
 
 # What the tokenizer and the batches decide: not for the recipe's [model].
 DERIVED = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings"}
-DTYPES = ("bf16", "fp32")
-DEVICES = ("auto", "cpu", "cuda")
-PARALLEL = ("auto", "ddp", "fsdp")
-TYPES = ("matmulfree", "transformer")
+CHOICES = {
+    "schedule": ("cosine", "wsd"),
+    "optimizer": ("adamw", "muon"),
+    "dtype": ("bf16", "fp32"),
+    "device": ("auto", "cpu", "cuda"),
+    "parallel": ("auto", "ddp", "fsdp"),
+}
+TYPES = ("matmulfree", "transformer", "matmulfree-full", "transformer-ternary")
 TRACKERS = ("tensorboard", "trackio", "wandb")
 RIVALS = {"text": "dataset", "dataset": "text"}  # --set of one takes the place of the other
 NAMES = {Dataset: "a name or a table", tuple[Path, ...]: "files", tuple[str, ...]: "a list"}  # of types, in errors
@@ -41,7 +45,8 @@ class DataPart:
         vocab_size: entries of the byte-level vocabulary that is learned from the training documents.
         tokenizer: an existing tokenizer.json instead.
         end_token: its token that begins and ends documents, where it has none of the known names.
-        shards: folder of the token files; `shards` in the run's folder when left out.
+        shards: folder of the token files; `shards` in the run's folder when left out. Without text and dataset it must
+            hold some already.
     """
 
     text: tuple[Path, ...] = ()
@@ -56,15 +61,18 @@ class DataPart:
     def __post_init__(self) -> None:
         if isinstance(self.validation, float):
             _require("data.validation", self.validation, 0 < self.validation < 1, "a share between 0 and 1, or files")
-        if bool(self.text) == bool(self.dataset):
-            what = "both given" if self.text else "both missing"
-            raise ConfigError(f"data.text and data.dataset are {what}", "give files or a dataset")
+        if self.text and self.dataset:
+            raise ConfigError("data.text and data.dataset are both given", "give files or a dataset")
+        if not (self.text or self.dataset or self.shards):
+            raise ConfigError("data.text and data.dataset are both missing", "give files, a dataset or data.shards")
         if self.end_token and not self.tokenizer:
             raise ConfigError(f"data.end_token {self.end_token!r} has no data.tokenizer", "give both, or neither")
 
     @property
-    def source(self) -> Source:
-        """What the token shards are made of; refuses files that are not there."""
+    def source(self) -> Source | None:
+        """What the shards are made of, or None: they are taken as they are. Refuses files that are not there."""
+        if not (self.text or self.dataset):
+            return None
         held_out = self.validation
         return Source(
             text=self.dataset or self._files("text", self.text),
@@ -89,11 +97,15 @@ class TrainPart:
 
     Args:
         batch: windows a micro-batch, over all processes. accumulate: micro-batches an update. context: tokens a window.
-        lr: the highest learning rate. warmup: share of steps that rises to it. floor: share of it at the cosine's end.
-        second_stage: share of steps after which the rate is halved; 1 never halves.
-        weight_decay: of projections only; gains, bounds and embeddings have none.
+        lr: the highest learning rate. warmup: share of steps that rises to it. floor: share of it at the end.
+        schedule: "cosine", or "wsd": constant until the last steps. second_stage: share of steps after which the
+            cosine is halved; 1 never halves. cooldown: share of steps in which wsd falls to the floor.
+        optimizer: "adamw", or "muon" for the projections of the layers and AdamW for the rest.
+        weight_decay: of projections only; gains, bounds and embeddings have none. decay_until: share of steps after
+            which there is none.
         clip: largest norm of the gradient.
         document_mask: every document starts from an empty state, also within a window.
+        max_seconds: save and end once a process has trained for so long; 0 never does.
         keep: how many checkpoints to keep. async_checkpoint: go on training while one is written.
         ema: decay a step of an average of the weights, which is measured and saved beside them; 0 keeps none.
         trackers: services that receive what the log receives.
@@ -112,14 +124,19 @@ class TrainPart:
     lr: float = 4e-3
     warmup: float = 0.05
     floor: float = 0.1
+    schedule: str = "cosine"
     second_stage: float = 0.5
+    cooldown: float = 0.2
+    optimizer: str = "adamw"
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
+    decay_until: float = 1.0
     clip: float = 1.0
     dtype: str = "bf16"
     document_mask: bool = True
     seed: int = 1
+    max_seconds: float = 0.0
     validate_every: int = 200
     checkpoint_every: int = 200
     keep: int = 2
@@ -138,15 +155,16 @@ class TrainPart:
             _require(f"train.{name}", getattr(self, name), getattr(self, name) >= 1, "a whole number of at least 1")
         for name in ("lr", "clip"):
             _require(f"train.{name}", getattr(self, name), 0 < getattr(self, name) < math.inf, "a number above 0")
-        for name in ("warmup", "floor", "second_stage"):
+        for name in ("warmup", "floor", "second_stage", "cooldown", "decay_until"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
         for name in ("beta1", "beta2", "ema"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
-        _require("train.weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "0 or a number above")
+        for name in ("weight_decay", "max_seconds"):
+            _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < math.inf, "0 or a number above")
         _require("train.seed", self.seed, self.seed >= 0, "a whole number of at least 0")
         for name in self.trackers:
             _require("train.trackers", name, name in TRACKERS, " or ".join(TRACKERS))
-        for name, values in (("dtype", DTYPES), ("device", DEVICES), ("parallel", PARALLEL)):
+        for name, values in CHOICES.items():
             _require(f"train.{name}", getattr(self, name), getattr(self, name) in values, " or ".join(values))
 
     @property
@@ -160,7 +178,8 @@ class Recipe:
     """Everything that decides a run. The shape's vocabulary and token ids come from the tokenizer.
 
     Args:
-        kind: "matmulfree", or "transformer" for a Llama of the same shape; model.type in the file.
+        kind: model.type in the file: "matmulfree", "transformer" for a Llama of the same shape, or one of the two
+            between them, "matmulfree-full" (weights of full precision) and "transformer-ternary" (BitLinear).
         model: the fields of the shape.
     """
 

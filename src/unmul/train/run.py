@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from unmul.errors import ConfigError, UsageError
 from unmul.train import state
 from unmul.train.ema import Average
 from unmul.train.family import LanguageModel, family, use_int8_backward
-from unmul.train.flops import size
+from unmul.train.flops import size, weight_bytes
 from unmul.train.log import Log
-from unmul.train.loop import Step, make_optimizer, steps
+from unmul.train.loop import Step, make_optimizers, steps
 from unmul.train.meter import Energy, Meter
 from unmul.train.parallel import Replica, replicate
 from unmul.train.recipe import TYPES, Recipe
@@ -29,6 +30,8 @@ from unmul.train.validate import validate
 from unmul.train.world import World, open_world
 
 __all__ = ["Result", "Trainer", "run"]
+
+OUT_OF_TIME = 1  # why a run stops, beside the numbers of the signals that are collected, which are greater
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Result:
         joules_source, joules_reason: the meter in words, or why there is none.
         bits_per_byte: on the validation documents at the last checkpoint; None when stopped early.
         checkpoint: the folder to pack, evaluate or resume from.
-        signal: SIGINT or SIGTERM that ended the run before its time.
+        signal: SIGINT or SIGTERM that ended the run before its time. out_of_time: train.max_seconds did.
         leads: whether this process is the one, of several, that tells the user.
     """
 
@@ -56,6 +59,7 @@ class Result:
     joules_reason: str
     checkpoint: Path
     signal: signal.Signals | None = None
+    out_of_time: bool = False
     leads: bool = True
 
 
@@ -137,26 +141,33 @@ class Trainer:
             self.family.compile(self.model)
         self.replica = replicate(self.model, world, train)
         self.average = _average(self.replica, train.ema)
-        self.optimizer = make_optimizer(self.model, train)
+        if train.optimizer == "muon" and self.replica.kind == "fsdp":
+            raise ConfigError("train.optimizer muon needs whole matrices (fsdp)", "set train.parallel=ddp, or adamw")
+        self.optimizers = make_optimizers(self.model, train)
         self.bits_per_byte: float | None = None
 
     def restore(self, checkpoint: Path) -> None:
         """Continue from a checkpoint of this run."""
-        self.done = state.restore(checkpoint, self.model, self.optimizer, self.average, self.card())["steps"]
+        self.done = state.restore(checkpoint, self.model, self.optimizers, self.average, self.card())["steps"]
 
     def train(self, log: Log | Silence, received: list[signal.Signals], saved: Path | None) -> Result:
-        """Step until the end or a signal to any process; both leave a checkpoint, unless saved is one already."""
-        train, last, stop = self.recipe.train, None, 0
-        for last in steps(self.replica, self.optimizer, self.batches, train, self.done):
+        """Step until the end, a signal to any process or train.max_seconds, and leave a checkpoint.
+
+        Args:
+            saved: the one that the run went on from.
+        """
+        train, last, stop, began = self.recipe.train, None, 0, time.monotonic()
+        for last in steps(self.replica, self.optimizers, self.batches, train, self.done):
             self.done = last.done
             if self.average:
                 self.average.update(self.model)
             log.step(last, self.energy.joules())
-            final, stop = last.done == train.steps, self.world.largest(max(received, default=0))
+            due = bool(train.max_seconds) and time.monotonic() - began >= train.max_seconds
+            final, stop = last.done == train.steps, self.world.largest(max(received, default=OUT_OF_TIME * due))
             if final or (last.done % train.validate_every == 0 and not stop):
                 self.validate(log)
             if final or stop or last.done % train.checkpoint_every == 0:
-                saved = self.saver.save(self.model, self.optimizer, self.average, self.card())
+                saved = self.saver.save(self.model, self.optimizers, self.average, self.card())
             if stop:
                 break
         self.saver.wait()
@@ -189,26 +200,34 @@ class Trainer:
 
     def card(self) -> dict[str, Any]:
         """What a checkpoint says about its making."""
+        kind, shape, train = self.recipe.kind, self.model.config, self.recipe.train
+        tokens, sizes = self.done * train.tokens_per_step, size(kind, shape, train.context)
         return {
             "recipe": self.recipe.to_dict(),
             "shards": self.shards.key,
             "steps": self.done,
-            "tokens": self.done * self.recipe.train.tokens_per_step,
+            "tokens": tokens,
+            "flops": tokens * sizes.flops_per_token,
+            "parameters": sizes.parameters,
+            "inner_parameters": sizes.inner,
+            "weight_bytes": weight_bytes(kind, shape),
             "validation_bits_per_byte": self.bits_per_byte,
         }
 
     def summary(self, made: bool) -> str:
-        """One line about what is going to happen, and one for each kind of model of this shape."""
+        """One line about what is going to happen, and one for ours, the Transformer and this kind of model."""
         train, tokens = self.recipe.train, sum(self.shards.train.tokens)
         shared = "" if self.replica.kind == "single" else f" ({self.replica.kind})"
-        sizes = {kind: size(kind, self.model.config, train.context) for kind in TYPES}
+        kinds = dict.fromkeys((*TYPES[:2], self.recipe.kind))
+        width = max(map(len, kinds))
+        sizes = {kind: size(kind, self.model.config, train.context) for kind in kinds}
         return (
             f"{self.recipe.name}: {self.recipe.kind}, {tokens:,} tokens of text"
             f" ({'made' if made else 'found'} in {self.shards.folder}),"
             f" {train.steps * train.tokens_per_step / tokens:.2f} epochs,"
             f" {train.dtype} on {self.world.describe()}{shared}, from step {self.done}"
         ) + "".join(
-            f"\n  {kind:11}  {size.parameters:,} parameters, {size.inner:,} without embeddings and head"
+            f"\n  {kind:{width}}  {size.parameters:,} parameters, {size.inner:,} without embeddings and head"
             for kind, size in sizes.items()
         )
 
@@ -226,7 +245,8 @@ class Trainer:
             joules_source=source,
             joules_reason=reason,
             checkpoint=saved,
-            signal=signal.Signals(stop) if stop else None,
+            signal=signal.Signals(stop) if stop > OUT_OF_TIME else None,
+            out_of_time=stop == OUT_OF_TIME and self.done < self.recipe.train.steps,
             leads=self.world.leads,
         )
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +44,8 @@ CARD = "training.json"  # how the model came to be, for people and for `unmul in
 # What may change between a run and its continuation without making it another run.
 FREE = {
     "train.validate_every", "train.checkpoint_every", "train.keep", "train.async_checkpoint", "train.device",
-    "train.parallel", "train.compile", "train.graph", "train.checkpoint_activations", "train.trackers", "data.shards",
+    "train.parallel", "train.compile", "train.graph", "train.checkpoint_activations", "train.trackers",
+    "train.max_seconds", "data.shards",
 }  # fmt: skip
 
 
@@ -79,7 +80,7 @@ class Saver:
     def save(
         self,
         model: LanguageModel,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         average: Average | None,
         card: Mapping[str, Any],
     ) -> Path:
@@ -90,7 +91,7 @@ class Saver:
         """
         self.wait()
         folder = self._out / f"step-{card['steps']:07}"
-        copy = _copy(_state(model, optimizer, average))
+        copy = _copy(_state(model, optimizers, average))
         self._writing = self._thread.submit(self._write, folder, copy, model.config, card)
         if not self._background:
             self.wait()
@@ -142,7 +143,7 @@ def latest(out: Path) -> Path | None:
 def restore(
     folder: Path,
     model: LanguageModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     average: Average | None,
     card: Mapping[str, Any],
 ) -> Mapping[str, Any]:
@@ -150,19 +151,21 @@ def restore(
     with _refusals(f"{folder} cannot be resumed from", "delete it, and resume again"):
         stored: Mapping[str, Any] = json.loads((folder / CARD).read_text("utf-8"))
     _require_same(folder, stored, card)
-    state = _state(model, optimizer, average)
+    state = _state(model, optimizers, average)
     with _refusals(f"{folder} cannot be resumed from", "delete it, and resume again"):
         load(state, checkpoint_id=folder / RESUME, no_dist=not dist.is_initialized())
-    set_state_dict(model, optimizer, model_state_dict=state[MODEL], optim_state_dict=state["optimizer"])
+    set_state_dict(model, optimizers, model_state_dict=state[MODEL], optim_state_dict=state["optimizer"])
     if average:
         average.model.load_state_dict(state[AVERAGE])
         average.resume()
     return stored
 
 
-def _state(model: LanguageModel, optimizer: torch.optim.Optimizer, average: Average | None) -> dict[str, Any]:
+def _state(
+    model: LanguageModel, optimizers: Sequence[torch.optim.Optimizer], average: Average | None
+) -> dict[str, Any]:
     """Weights and moments by name; tensors are those of the run, whole or sharded."""
-    weights, moments = get_state_dict(model, optimizer)
+    weights, moments = get_state_dict(model, optimizers)
     averaged = {AVERAGE: average.model.state_dict()} if average else {}
     return {MODEL: weights, "optimizer": moments, **averaged}
 

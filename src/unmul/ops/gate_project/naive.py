@@ -15,7 +15,7 @@ __all__ = ["gate_project"]
 def gate_project(
     g: torch.Tensor, h: torch.Tensor, gain: torch.Tensor, projection: Projection, eps: float
 ) -> torch.Tensor:
-    """y = o_proj(RMSNorm(g) * SiLU(h)): the normalised gate times the activated state.
+    """y = o_proj(RMSNorm(g) * SiLU(h)): the normalised gate times the activated state, or the other way round.
 
     Shapes: g, h [..., D], gain [D] -> y [..., N] in g's dtype.
     """

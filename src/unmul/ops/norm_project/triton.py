@@ -29,7 +29,8 @@ def norm_project(
     x: torch.Tensor, delta: torch.Tensor | None, gain: torch.Tensor, projections: Sequence[Projection], eps: float
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """x + delta [..., K] and y [..., N] of each of up to three projections of one kind; see naive.norm_project."""
-    gains = [projection.gain for projection in projections]
+    # Views: torch.compile refuses a gain that several projections share when it comes more than once.
+    gains = [projection.gain.view(-1) for projection in projections]
     weights = [projection.weight for projection in projections]
     operand = ternary_operand(projections)
     int8_backward = projections[0].int8_backward

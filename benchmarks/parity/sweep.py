@@ -1,0 +1,62 @@
+"""A sweep: all runs of a plan side by side, then what was best for each shape and kind of model.
+
+    python benchmarks/parity/sweep.py benchmarks/parity/sweep.toml --out runs/sweep --seconds 540 --parallel 3 \
+        [--set data.text=[]] [--set data.shards=runs/open-english/shards]
+
+The same command again goes on where the time ended it. Needs on an H200: see docs/lab-notes.md. At toy size anywhere:
+
+    python benchmarks/parity/sweep.py benchmarks/parity/toy.toml --out /tmp/sweep
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from runner import read_plan, read_results, run_all
+
+GROUP = ("shape", "model.type")
+
+
+def best(results: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    """The result with the fewest bits a byte of each shape and kind of model."""
+    found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for result in sorted(results, key=lambda result: float(result["bits_per_byte"])):
+        found.setdefault(tuple(result.get(key, "") for key in GROUP), result)
+    return found
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Every result as a row of Markdown, the best of each group in bold; a best one at an edge shows by its place."""
+    bold = {result["name"] for result in best(results).values()}
+    rows = ["| run | bits a byte | tokens | tokens/s | parameters |", "|---|---|---|---|---|"]
+    for result in sorted(results, key=lambda result: str(result["name"])):
+        mark = "**" if result["name"] in bold else ""
+        rows.append(
+            f"| {result['name']} | {mark}{result['bits_per_byte']:.4f}{mark} | {result['tokens']:,}"
+            f" | {result['tokens_per_s']:,.0f} | {result['parameters']:,} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=540)
+    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
+    options = parser.parse_args()
+    plan = read_plan(options.plan, options.set)
+    whole = run_all(plan, list(plan.jobs()), options.out, seconds=options.seconds, parallel=options.parallel)
+    print(table(read_results(options.out)))
+    if not whole:
+        sys.exit("not all runs are done: the same command goes on")
+
+
+if __name__ == "__main__":
+    main()
