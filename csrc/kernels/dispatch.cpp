@@ -18,6 +18,8 @@ extern const Kernels kAmx;
 #elif defined(__aarch64__)
 extern const Kernels kNeonDotprod;
 extern const Kernels kNeonI8mm;
+#elif defined(__wasm__)
+extern const Kernels kWasmSimd;
 #endif
 
 namespace {
@@ -55,6 +57,8 @@ std::vector<const Kernels*> detect() {
     }
 #elif defined(__aarch64__)
     usable.push_back(&kNeonDotprod);  // every Apple processor since M1 has it
+#elif defined(__wasm__)
+    usable.push_back(&kWasmSimd);  // the module would not have started without it
 #endif
     return usable;
 }
