@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint format dev clean
+.PHONY: demo test lint format dev web clean
 
 demo: .venv/.installed  ## the main job: text out of the embedded packed model
 	$(BIN)/unmul run -p "Once upon a time" -n 160 --seed 1
@@ -20,6 +20,9 @@ lint: .venv/.dev  ## format, lint, types
 format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+web: .venv/.dev  ## one HTML file with the engine and the embedded model: build/web/unmul.html
+	$(BIN)/python tools/web.py
 
 dev: .venv/.dev  ## editable install with everything
 

@@ -4,11 +4,13 @@ import ctypes
 import fcntl
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-__all__ = ["BUILD", "REPOSITORY", "Info", "built_library"]
+__all__ = ["BUILD", "REPOSITORY", "Info", "alone", "built_library"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUILD = REPOSITORY / "build" / "c"
@@ -30,13 +32,20 @@ class Info(ctypes.Structure):
     )
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One test process at a time builds in a folder; the others find it built."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def built_library() -> Path:
     """The shared library of this tree; skips where there is no CMake or compiler."""
     if not shutil.which("cmake") or not shutil.which("c++"):
         pytest.skip("needs cmake and a C++ compiler")
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(BUILD):
         _run("cmake", "-S", REPOSITORY, "-B", BUILD, "-DCMAKE_BUILD_TYPE=Release")
         _run("cmake", "--build", BUILD, "-j", "2")
     return next(BUILD.glob("libunmul.*"))
