@@ -16,12 +16,11 @@ namespace {
 
 #if defined(__unix__) || defined(__APPLE__)
 
-constexpr size_t kHugePage = size_t(2) << 20;
-
 char* zeroed(size_t bytes) {
     void* start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (start == MAP_FAILED) return nullptr;
 #ifdef MADV_HUGEPAGE
+    constexpr size_t kHugePage = size_t(2) << 20;
     // A hint: fewer address translations while weights stream. Small arenas would only waste memory by it.
     if (bytes >= 4 * kHugePage) madvise(start, bytes, MADV_HUGEPAGE);
 #endif
