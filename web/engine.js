@@ -70,9 +70,8 @@ class Engine {
 
   // Chooses how sample() draws; seed is a whole number or undefined.
   draw({temperature, topK, topP, seed = crypto.getRandomValues(new Uint32Array(1))[0]}) {
-    if (this.sampler) this.c.unmul_sampler_free(this.sampler);
-    this.sampler = 0;
     this.c.unmul_sampler_new(temperature, topK, topP, BigInt(seed), this.result);
+    if (this.sampler) this.c.unmul_sampler_free(this.sampler);
     this.sampler = this.number(this.result);
   }
 
