@@ -13,8 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(UNMUL_BUILDING)
 #define UNMUL_API __declspec(dllexport)
+#elif defined(_WIN32)
+#define UNMUL_API __declspec(dllimport)
 #else
 #define UNMUL_API __attribute__((visibility("default")))
 #endif

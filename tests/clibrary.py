@@ -1,17 +1,33 @@
-"""libunmul, built once for all test processes, and what of it ctypes must know."""
+"""libunmul, built once for all test processes, and csrc/unmul.h through ctypes."""
 
 import ctypes
 import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-__all__ = ["BUILD", "REPOSITORY", "Info", "alone", "built_library"]
+__all__ = [
+    "BAD_ARGUMENT",
+    "BUILD",
+    "CANNOT_READ",
+    "DAMAGED",
+    "REPOSITORY",
+    "UNSUPPORTED",
+    "Failed",
+    "Info",
+    "Library",
+    "alone",
+    "built_library",
+    "data",
+]
 
+BAD_ARGUMENT, CANNOT_READ, DAMAGED, UNSUPPORTED = 1, 2, 3, 4  # of unmul_status
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUILD = REPOSITORY / "build" / "c"
 
@@ -30,6 +46,67 @@ class Info(ctypes.Structure):
         ("state_values", ctypes.c_size_t),
         ("kernels", ctypes.c_char_p),
     )
+
+
+class Failed(Exception):
+    """A status of the library, and its words."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status} {message}")
+
+
+class Library:
+    """unmul.h with exceptions."""
+
+    def __init__(self, path: Path) -> None:
+        self._c = ctypes.CDLL(str(path))
+        self._c.unmul_last_error.restype = ctypes.c_char_p
+        self._c.unmul_model_get_info.restype = Info
+        for name in ("model", "sampler", "tokenizer"):
+            getattr(self._c, f"unmul_{name}_free").argtypes = (ctypes.c_void_p,)
+
+    def call(self, name: str, *arguments: object) -> None:
+        status = getattr(self._c, "unmul_" + name)(*arguments)
+        if status:
+            raise Failed(status, self._c.unmul_last_error().decode())
+
+    def new(self, name: str, *arguments: object) -> ctypes.c_void_p:
+        """The object that a function gives through its last pointer."""
+        found = ctypes.c_void_p()
+        self.call(name, *arguments, ctypes.byref(found))
+        return found
+
+    def free(self, kind: str, thing: ctypes.c_void_p) -> None:
+        getattr(self._c, f"unmul_{kind}_free")(thing)
+
+    def open(self, folder: Path, threads: int = 1) -> ctypes.c_void_p:
+        return self.new("model_open", os.fsencode(folder), threads)
+
+    def info(self, model: ctypes.c_void_p) -> Info:
+        return self._c.unmul_model_get_info(model)
+
+    def forward(self, model: ctypes.c_void_p, ids: list[int], state: np.ndarray, rows: int) -> np.ndarray:
+        logits = np.full((rows, self.info(model).vocabulary), np.nan, np.float32)
+        tokens = np.array(ids, np.int32)
+        size = ctypes.c_size_t(len(ids))
+        self.call("forward", model, data(state), data(tokens), size, data(logits), ctypes.c_size_t(rows))
+        return logits
+
+    def encode(self, tokenizer: ctypes.c_void_p, text: str) -> list[int]:
+        raw, count = text.encode(), ctypes.c_size_t()
+        ids = np.empty(len(raw), np.int32)
+        size = ctypes.c_size_t(len(raw))
+        self.call("encode", tokenizer, raw, size, data(ids), size, ctypes.byref(count))
+        return ids[: count.value].tolist()
+
+    def token_bytes(self, tokenizer: ctypes.c_void_p, token: int) -> bytes:
+        start, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self.call("token_bytes", tokenizer, token, ctypes.byref(start), ctypes.byref(size))
+        return ctypes.string_at(start.value, size.value) if size.value else b""
+
+
+def data(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 @contextmanager

@@ -1,28 +1,35 @@
-"""The C library against Python on the same folders: logits and samples to the bit, texts, refusals."""
+"""The C library against Python on the same folders: logits and samples to the bit, refusals."""
 
 # T tokens, V vocabulary, L layers, D width
 
 import ctypes
 import json
-import os
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clibrary import BUILD, REPOSITORY, Info, built_library
+from clibrary import (
+    BAD_ARGUMENT,
+    BUILD,
+    CANNOT_READ,
+    DAMAGED,
+    REPOSITORY,
+    UNSUPPORTED,
+    Failed,
+    Info,
+    Library,
+    built_library,
+    data,
+)
 from models import latent_folder
-from speakers import SENTENCES
-from tokenizers import Tokenizer
 
 import unmul
 from unmul.checkpoint import PackedCheckpoint, pack
 from unmul.checkpoint.tensorfile import TensorFile
 from unmul.config import ModelConfig
-from unmul.data.tokenizer import save_tokenizer, train_tokenizer
 from unmul.engine.cpu import CpuEngine
 from unmul.engine.naive import forget_bounds
 from unmul.engine.sampler import Sampler, SamplingParams
@@ -30,69 +37,6 @@ from unmul.errors import UnmulError
 from unmul.runtime.model import embedded_model
 
 pytestmark = pytest.mark.slow  # the library is built
-
-BAD_ARGUMENT, CANNOT_READ, DAMAGED, UNSUPPORTED = 1, 2, 3, 4
-
-
-class Failed(Exception):
-    """A status of the library, and its words."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status} {message}")
-
-
-class Library:
-    """unmul.h with exceptions."""
-
-    def __init__(self, path: Path) -> None:
-        self._c = ctypes.CDLL(str(path))
-        self._c.unmul_last_error.restype = ctypes.c_char_p
-        self._c.unmul_model_get_info.restype = Info
-        for name in ("model", "sampler", "tokenizer"):
-            getattr(self._c, f"unmul_{name}_free").argtypes = (ctypes.c_void_p,)
-
-    def call(self, name: str, *arguments: object) -> None:
-        status = getattr(self._c, "unmul_" + name)(*arguments)
-        if status:
-            raise Failed(status, self._c.unmul_last_error().decode())
-
-    def new(self, name: str, *arguments: object) -> ctypes.c_void_p:
-        """The object that a function gives through its last pointer."""
-        found = ctypes.c_void_p()
-        self.call(name, *arguments, ctypes.byref(found))
-        return found
-
-    def free(self, kind: str, thing: ctypes.c_void_p) -> None:
-        getattr(self._c, f"unmul_{kind}_free")(thing)
-
-    def open(self, folder: Path, threads: int = 1) -> ctypes.c_void_p:
-        return self.new("model_open", os.fsencode(folder), threads)
-
-    def info(self, model: ctypes.c_void_p) -> Info:
-        return self._c.unmul_model_get_info(model)
-
-    def forward(self, model: ctypes.c_void_p, ids: list[int], state: np.ndarray, rows: int) -> np.ndarray:
-        logits = np.full((rows, self.info(model).vocabulary), np.nan, np.float32)
-        tokens = np.array(ids, np.int32)
-        size = ctypes.c_size_t(len(ids))
-        self.call("forward", model, data(state), data(tokens), size, data(logits), ctypes.c_size_t(rows))
-        return logits
-
-    def encode(self, tokenizer: ctypes.c_void_p, text: str) -> list[int]:
-        raw, count = text.encode(), ctypes.c_size_t()
-        ids = np.empty(len(raw), np.int32)
-        size = ctypes.c_size_t(len(raw))
-        self.call("encode", tokenizer, raw, size, data(ids), size, ctypes.byref(count))
-        return ids[: count.value].tolist()
-
-    def token_bytes(self, tokenizer: ctypes.c_void_p, token: int) -> bytes:
-        start, size = ctypes.c_void_p(), ctypes.c_size_t()
-        self.call("token_bytes", tokenizer, token, ctypes.byref(start), ctypes.byref(size))
-        return ctypes.string_at(start.value, size.value) if size.value else b""
-
-
-def data(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 @pytest.fixture(scope="module")
@@ -280,99 +224,6 @@ def test_forget_bounds_are_those_of_the_definition(packed):
     exact = np.cumsum(powers / powers.sum(0), 0) - powers[0] / powers.sum(0)
     assert bounds.dtype == np.float32
     assert np.abs(bounds - exact).max() < 6e-8
-
-
-PIECES = [
-    "'s", "'ll", "'LL", "'", "''t", " ", "  ", "\t", "\n\n", "\u00a0", "\u2003 ", "\ufeff", "\x85",
-    "\x1c", "a", "Bc", " d", "ß", "é", "ǅ", "ʰ", "中", "\U0001d49c", "\U0001f600", "\u200d", "0", "٣",
-    "½", "Ⅷ", " 7", "_", "-", "?!", " …", "\0", "\x7f", "<|endoftext|>", "<|endoftext", "|>", "the ",
-    "Once upon", "\U0010ffff", "\u0300", "\ue000",
-]  # fmt: skip
-
-
-def test_texts_become_the_tokens_of_the_tokenizers_library(library):
-    folder = embedded_model()
-    ours, theirs = (
-        library.new("tokenizer_open", os.fsencode(folder)),
-        Tokenizer.from_file(str(folder / "tokenizer.json")),
-    )
-    dice = random.Random(1)
-    texts = ["", *PIECES, *("".join(dice.choices(PIECES, k=dice.randrange(1, 30))) for _ in range(3000))]
-    texts += ["".join(chr(dice.randrange(0xD800)) for _ in range(50)) for _ in range(200)]
-    for text in texts:
-        assert library.encode(ours, text) == theirs.encode(text, add_special_tokens=False).ids, repr(text)
-
-
-def test_every_character_is_cut_as_the_tokenizers_library_cuts_it(library):
-    folder = embedded_model()
-    ours, theirs = (
-        library.new("tokenizer_open", os.fsencode(folder)),
-        Tokenizer.from_file(str(folder / "tokenizer.json")),
-    )
-    every = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
-    text = "".join(f"e{c} {c}1" for c in every[::5])
-    assert library.encode(ours, text) == theirs.encode(text, add_special_tokens=False).ids
-
-
-def test_tokens_become_the_bytes_that_the_tokenizers_library_decodes(library):
-    folder = embedded_model()
-    ours, theirs = (
-        library.new("tokenizer_open", os.fsencode(folder)),
-        Tokenizer.from_file(str(folder / "tokenizer.json")),
-    )
-    dice = random.Random(2)
-    for _ in range(300):
-        ids = [dice.randrange(2048) for _ in range(20)]
-        text = b"".join(library.token_bytes(ours, token) for token in ids).decode(errors="replace")
-        assert text == theirs.decode(ids, skip_special_tokens=True)
-
-
-def test_a_long_word_is_cheap(library):
-    tokenizer = library.new("tokenizer_open", os.fsencode(embedded_model()))
-    text = "a" * 200_000  # squared, this would take minutes
-    assert b"".join(library.token_bytes(tokenizer, token) for token in library.encode(tokenizer, text)).decode() == text
-
-
-@pytest.mark.parametrize(
-    ("edit", "status", "words"),
-    [
-        (lambda raw: raw["pre_tokenizer"].update(add_prefix_space=True), UNSUPPORTED, "add_prefix_space"),
-        (lambda raw: raw["pre_tokenizer"].update(type="Whitespace"), UNSUPPORTED, "pre_tokenizer"),
-        (lambda raw: raw["model"].update(type="Unigram"), UNSUPPORTED, "model"),
-        (lambda raw: raw["model"].update(byte_fallback=True), UNSUPPORTED, "byte_fallback"),
-        (lambda raw: raw.update(normalizer={"type": "NFC"}), UNSUPPORTED, "normalizer"),
-        (lambda raw: raw["added_tokens"][0].update(lstrip=True), UNSUPPORTED, "lstrip"),
-        (lambda raw: raw["model"]["vocab"].pop("a"), DAMAGED, "lacks a byte"),
-        (lambda raw: raw["model"]["vocab"].update(a=-1), DAMAGED, "no whole number"),
-        (lambda raw: raw["model"]["vocab"].update(a=2**40), DAMAGED, "no whole number"),
-        (lambda raw: raw["model"].pop("merges"), DAMAGED, "merges"),
-    ],
-)
-def test_a_tokenizer_of_another_kind_is_refused(library, tmp_path, edit, status, words):
-    save_tokenizer(train_tokenizer(SENTENCES, 300), tmp_path, 0)
-    raw = json.loads((tmp_path / "tokenizer.json").read_text())
-    edit(raw)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
-    with pytest.raises(Failed, match=f"{status} .*{words}"):
-        library.new("tokenizer_open", os.fsencode(tmp_path))
-
-
-@pytest.mark.parametrize("text", [b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80"])
-def test_text_that_is_not_utf8_is_refused(library, text):
-    tokenizer = library.new("tokenizer_open", os.fsencode(embedded_model()))
-    with pytest.raises(Failed, match=f"{BAD_ARGUMENT} .*UTF-8"):
-        library.call(
-            "encode", tokenizer, text, ctypes.c_size_t(len(text)), None, ctypes.c_size_t(0), ctypes.byref(Info())
-        )
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", '{"a":1,}', '{"a" 1}', "[01]", "[1.]", "[1e]", '["\\x"]', '["\\ud800"]', "[" * 200, "nul"]
-)
-def test_what_is_no_json_is_refused(library, tmp_path, text):
-    (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(Failed, match=f"[{CANNOT_READ}{DAMAGED}] "):
-        library.new("tokenizer_open", os.fsencode(tmp_path))
 
 
 def test_the_c_program_writes_what_python_writes(library, tmp_path):
