@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from unmul.checkpoint import TOKENIZER, PackedCheckpoint
+from unmul.errors import UnmulError
 from unmul.files import atomic_file, write_text
 from unmul.runtime.model import embedded_model
 
@@ -45,7 +46,11 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "build" / "web" / "unmul.html")
     options = parser.parse_args()
-    write_text(options.out, page(options.folder or embedded_model(), modules(options.out.parent)))
+    try:
+        folder = PackedCheckpoint.open(options.folder or embedded_model()).folder
+        write_text(options.out, page(folder, modules(options.out.parent)))
+    except UnmulError as error:
+        sys.exit(f"error: {error}")
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 
@@ -78,7 +83,6 @@ def compiled(simd: str, sources: tuple[str, ...], *flags: str) -> bytes:
 
 def page(folder: Path, modules: dict[str, bytes]) -> str:
     """The whole page around a packed folder and the modules."""
-    PackedCheckpoint.open(folder)  # refuses a damaged one with its reason
     names = {"config": "config.json", "weights": "model.safetensors", "tokenizer": TOKENIZER}
     contents = modules | {key: (folder / name).read_bytes() for key, name in names.items()}
     files = {"name": model_name(folder)} | {key: packed(content) for key, content in contents.items()}
