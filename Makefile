@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint format fuzz docs dev clean
+.PHONY: demo test lint format fuzz docs web dev clean
 
 demo: .venv/.installed  ## the main job: text out of the embedded packed model
 	$(BIN)/unmul run -p "Once upon a time" -n 160 --seed 1
@@ -28,6 +28,9 @@ fuzz: .venv/.dev  ## every reader of foreign bytes, SECONDS each; a fault leaves
 
 docs: .venv/.dev  ## the site, in build/site/docs; a broken link is an error
 	$(BIN)/sphinx-build -q -n -W --keep-going -c docs . build/site
+
+web: .venv/.dev  ## one HTML file with the engine and the embedded model: build/web/unmul.html
+	$(BIN)/python tools/web.py
 
 dev: .venv/.dev  ## editable install with everything
 

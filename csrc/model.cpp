@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "errors.h"
 #include "pass.h"
 
 namespace unmul {
@@ -68,7 +69,7 @@ Projection& Model::projection(int layer, const std::string& name) {
     if (layer >= 0 && layer < shape_.layers)
         for (size_t k = 0; k < std::size(kProjections); ++k)
             if (name == kProjectionNames[k]) return layers_[layer].*kProjections[k];
-    throw std::invalid_argument("no projection " + name + " in layer " + std::to_string(layer));
+    fail(ErrorCode::kBadArgument, "no projection " + name + " in layer " + std::to_string(layer));
 }
 
 float** Model::vector(int layer, const std::string& name) {
@@ -83,7 +84,7 @@ void Model::set_vector(int layer, const std::string& name, const float* values, 
     float** target = vector(layer, name);
     float* gain = target ? *target : projection(layer, name).gain;
     const int expected = target ? shape_.width : projection(layer, name).weight.columns;
-    if (size != size_t(expected)) throw std::invalid_argument(name + " has another length");
+    require(size == size_t(expected), ErrorCode::kBadArgument, name + " has another length");
     std::memcpy(gain, values, size * sizeof(float));
 }
 

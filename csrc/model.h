@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -48,7 +47,7 @@ public:
     const Projection& head() const { return head_; }
     const float* norm() const { return norm_; }
 
-    // By name, the layer number beyond the last for what stands after the layers. Throw std::invalid_argument.
+    // By name, the layer number beyond the last for what stands after the layers. Throw Error.
     Projection& projection(int layer, const std::string& name);
     void set_vector(int layer, const std::string& name, const float* values, size_t size);
 

@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include <algorithm>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -39,6 +41,8 @@ Pool::~Pool() {
     task_round_.notify_all();
     for (std::thread& worker : workers_) worker.join();
 }
+
+int Pool::most_threads() { return int(std::max(1u, std::thread::hardware_concurrency())); }
 
 void Pool::run(const std::function<void(int)>& task) {
     task_ = &task;

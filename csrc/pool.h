@@ -1,11 +1,15 @@
 // A fixed set of threads that run one function together and meet at barriers: they spin a little, then sleep.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
+
+#if !defined(__wasm__)
+#include <atomic>
+#include <mutex>
 #include <thread>
 #include <vector>
+#endif
 
 namespace unmul {
 
@@ -22,6 +26,9 @@ public:
 
     int threads() const { return threads_; }
 
+    // What this machine runs at once.
+    static int most_threads();
+
     // Runs task(thread) on every thread, thread 0 being the caller; returns when all have ended.
     void run(const std::function<void(int)>& task);
 
@@ -34,9 +41,10 @@ public:
     }
 
 private:
+    const int threads_;
+#if !defined(__wasm__)
     void work(int thread);
 
-    const int threads_;
     const std::function<void(int)>* task_ = nullptr;
     bool stop_ = false;
     // Each counter on a cache line of its own: threads spin on them.
@@ -44,6 +52,18 @@ private:
     alignas(64) std::atomic<uint32_t> barrier_round_{0};
     alignas(64) std::atomic<int> arrived_{0};
     std::vector<std::thread> workers_;
+#endif
 };
+
+#if defined(__wasm__)
+// A page's WebAssembly has one thread: pool_alone.cpp.
+struct Mutex {};
+struct Turn {
+    explicit Turn(Mutex&) {}
+};
+#else
+using Mutex = std::mutex;
+using Turn = std::lock_guard<std::mutex>;
+#endif
 
 }  // namespace unmul

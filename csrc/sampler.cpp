@@ -66,6 +66,13 @@ int draw(const std::vector<Candidate>& kept, double uniform) {
 
 }  // namespace
 
+double SplitMix64::uniform() {
+    uint64_t word = state_ += 0x9E3779B97F4A7C15;
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9;
+    word = (word ^ word >> 27) * 0x94D049BB133111EB;
+    return double((word ^ word >> 31) >> 11) * 0x1p-53;
+}
+
 int sample(const float* logits, size_t size, const SamplingRule& rule, double uniform) {
     if (!std::all_of(logits, logits + size, [](float logit) { return std::isfinite(logit); })) return -1;
     const int best = greedy(logits, size);

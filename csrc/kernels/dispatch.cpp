@@ -2,9 +2,12 @@
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
-#elif defined(__x86_64__) && defined(__linux__)
+#elif defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #endif
 
 namespace unmul {
@@ -18,11 +21,39 @@ extern const Kernels kAmx;
 #elif defined(__aarch64__)
 extern const Kernels kNeonDotprod;
 extern const Kernels kNeonI8mm;
+#elif defined(__wasm__)
+extern const Kernels kWasmSimd;
 #endif
 
 namespace {
 
 #if defined(__x86_64__)
+// CPUID's feature bits, together with XCR0 for the registers that the system saves. The compilers' own detection needs a
+// library that Clang on Windows does not link.
+struct Features {
+    Features() {
+        unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+        constexpr unsigned kOsxsave = 1u << 27;
+        if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & kOsxsave)) return;
+        const unsigned saved = saved_registers();
+        if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return;
+        const auto has = [](unsigned bits, unsigned wanted) { return (bits & wanted) == wanted; };
+        constexpr unsigned kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
+        avx2 = has(saved, 0x06) && has(ebx, 1u << 5);
+        avx512vnni = has(saved, 0xe6) && has(ebx, kAvx512) && has(ecx, 1u << 11);
+        amx = has(saved, 0x60000) && has(edx, 1u << 24 | 1u << 25);  // TILE, INT8
+        avxvnni = __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && has(eax, 1u << 4);
+    }
+
+    static unsigned saved_registers() {
+        unsigned low, high;
+        asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        return low;
+    }
+
+    bool avx2 = false, avxvnni = false, avx512vnni = false, amx = false;
+};
+
 // The system saves the tile registers of a process only once it has asked; it may refuse.
 bool may_use_tiles() {
 #if defined(__linux__)
@@ -37,16 +68,11 @@ bool may_use_tiles() {
 std::vector<const Kernels*> detect() {
     std::vector<const Kernels*> usable{&kScalar};
 #if defined(__x86_64__)
-    // The compiler's own detection: CPUID feature bits, and XCR0 for the registers that the system saves.
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2")) usable.push_back(&kAvx2);
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("avxvnni")) usable.push_back(&kAvxVnni);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
-        usable.push_back(&kAvx512Vnni);
-    if (usable.back() == &kAvx512Vnni && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
-        may_use_tiles())
-        usable.push_back(&kAmx);
+    const Features cpu;
+    if (cpu.avx2) usable.push_back(&kAvx2);
+    if (cpu.avx2 && cpu.avxvnni) usable.push_back(&kAvxVnni);
+    if (cpu.avx512vnni) usable.push_back(&kAvx512Vnni);
+    if (cpu.avx512vnni && cpu.amx && may_use_tiles()) usable.push_back(&kAmx);
 #elif defined(__aarch64__) && defined(__linux__)
     constexpr unsigned long kDotProduct = 1ul << 20, kMatrixMultiply = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM
     if (getauxval(AT_HWCAP) & kDotProduct) {
@@ -55,6 +81,8 @@ std::vector<const Kernels*> detect() {
     }
 #elif defined(__aarch64__)
     usable.push_back(&kNeonDotprod);  // every Apple processor since M1 has it
+#elif defined(__wasm__)
+    usable.push_back(&kWasmSimd);  // the module would not have started without it
 #endif
     return usable;
 }

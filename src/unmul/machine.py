@@ -19,12 +19,14 @@ FEATURES = (
 
 
 def peak_rss_bytes() -> int:
-    """The most memory that this process has held so far (VmHWM)."""
+    """The most memory that this process has held so far (VmHWM); 0 where the system does not say (Windows)."""
     status = _read(PROC / "self/status")
     if match := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
         return int(match[1]) * 1024
-    import resource
-
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes
 

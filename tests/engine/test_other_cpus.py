@@ -10,7 +10,15 @@ from unmul.engine import _native
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 FLAGS = ["-std=c++20", "-O2", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Wno-psabi"]
-COMMON = ["activations.cpp", "arena.cpp", "layout.cpp", "pool.cpp", "kernels/scalar.cpp", "tests/kernels.cpp"]
+COMMON = [
+    "activations.cpp",
+    "arena.cpp",
+    "errors.cpp",
+    "layout.cpp",
+    "pool.cpp",
+    "kernels/scalar.cpp",
+    "tests/kernels.cpp",
+]
 
 pytestmark = pytest.mark.slow
 

@@ -111,7 +111,7 @@ class RowReader:
 
     def __call__(self, rows: Iterable[int]) -> Array:
         """Those rows [T, K]. Raises CheckpointError where the file has been cut since it was mapped."""
-        parts = [os.pread(self._file.fileno(), self._row_bytes, self._start + row * self._row_bytes) for row in rows]
+        parts = [_read_at(self._file, self._row_bytes, self._start + row * self._row_bytes) for row in rows]
         data = b"".join(parts)
         if len(data) < len(parts) * self._row_bytes:
             raise CheckpointError(f"{self._file.name} has been cut", "copy or download it again")
@@ -119,6 +119,13 @@ class RowReader:
 
     def __del__(self) -> None:
         self._file.close()
+
+
+def _read_at(file: IO[bytes], size: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, offset)
+    file.seek(offset)  # Windows: whoever reads from several threads must take turns, as the engine does
+    return file.read(size)
 
 
 def write_tensors(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from unmul import ternary
 from unmul.checkpoint import PackedCheckpoint
@@ -76,9 +77,13 @@ class NaiveEngine:
 
 
 def forget_bounds(packed: PackedCheckpoint) -> FloatArray:
-    """Lower bounds of the forget gates [L, D]: the share of the softmax over layers that lies below each layer."""
-    shares = softmax(packed.dense("model.lower_bounds"))
-    return np.cumsum(shares, 0) - shares[0] if packed.config.use_lower_bound else np.zeros_like(shares)
+    """Lower bounds of the forget gates [L, D]: the share of the softmax over layers that lies below each layer.
+
+    In float64 and rounded once, so that csrc/checkpoint.cpp gets the same bits with its own exp.
+    """
+    shares = softmax(packed.dense("model.lower_bounds").astype(np.float64))
+    bounds = np.cumsum(shares, 0) - shares[0] if packed.config.use_lower_bound else np.zeros_like(shares)
+    return bounds.astype(np.float32)
 
 
 def rms_norm(x: FloatArray, gain: FloatArray, eps: np.float32) -> FloatArray:
@@ -100,7 +105,7 @@ def silu(x: FloatArray) -> FloatArray:
     return x * sigmoid(x)
 
 
-def softmax(x: FloatArray) -> FloatArray:
+def softmax(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Softmax over the first dimension."""
     powers = np.exp(x - x.max(0))
     return powers / powers.sum(0)

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 from unmul.config import ModelConfig
 from unmul.data import Dataset, Files, Source
 from unmul.errors import ConfigError, DataError
+from unmul.train.start import starting_model, starting_tokenizer
 
 __all__ = ["TYPES", "DataPart", "Recipe", "TrainPart", "load_recipe"]
 
@@ -115,6 +116,7 @@ class TrainPart:
         graph: on one GPU, record a step's passes once as a CUDA graph and replay them.
         checkpoint_activations: keep only the input of each layer, and compute the rest again in the backward pass.
         int8_backward: round gradients to 8 bits for both backward products of every ternary projection but the head.
+        init: a latent or packed folder whose weights, shape and tokenizer the run starts from; else weights are random.
     """
 
     steps: int
@@ -149,6 +151,7 @@ class TrainPart:
     graph: bool = True
     checkpoint_activations: bool = False
     int8_backward: bool = False
+    init: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "context", "validate_every", "checkpoint_every", "keep"):
@@ -232,8 +235,12 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     if kind == "transformer" and parts["train"].get("int8_backward"):
         raise ConfigError("train.int8_backward needs ternary weights, a transformer has none", "leave it out")
     model = _typed(ModelConfig, "model", parts["model"], exclude=DERIVED)
-    data = DataPart(**_typed(DataPart, "data", _with_datasets(parts["data"])))
     train = TrainPart(**_typed(TrainPart, "train", parts["train"]))
+    if train.init:
+        _require("train.init", str(train.init), kind == TYPES[0], f"model.type {TYPES[0]}")
+        model = starting_model(train.init, model)
+        parts["data"].setdefault("tokenizer", starting_tokenizer(train.init))
+    data = DataPart(**_typed(DataPart, "data", _with_datasets(parts["data"])))
     return Recipe(name=path.stem, kind=kind, model=model, data=data, train=train)
 
 
@@ -265,7 +272,9 @@ def _override(text: str) -> tuple[str, str, Any]:
 
 
 def _resolved(section: str, table: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths of [data] become absolute; a single file may stand for a list of one, a dataset's name for its table."""
+    """Paths become absolute; a single file may stand for a list of one, a dataset's name for its table."""
+    if section == "train" and isinstance(table.get("init"), str):
+        table["init"] = (folder / table["init"]).resolve()
     if section != "data":
         return table
     for key, value in table.items():

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from unmul.data import Batches, Shards, open_shards
 from unmul.errors import ConfigError, UsageError
+from unmul.model import MatMulFreeLM
 from unmul.train import state
 from unmul.train.ema import Average
 from unmul.train.family import LanguageModel, family, use_int8_backward
@@ -25,6 +26,7 @@ from unmul.train.meter import Energy, Meter
 from unmul.train.parallel import Replica, replicate
 from unmul.train.recipe import TYPES, Recipe
 from unmul.train.silence import Silence
+from unmul.train.start import start_from
 from unmul.train.trackers import Tracker, open_trackers
 from unmul.train.validate import validate
 from unmul.train.world import World, open_world
@@ -133,6 +135,8 @@ class Trainer:
         )
         self.family = family(recipe.kind)
         self.model: LanguageModel = self.family.build(config, train.seed)  # on every process the same
+        if train.init:
+            start_from(cast(MatMulFreeLM, self.model), train.init)  # the recipe allows no other family
         if train.checkpoint_activations:
             self.family.checkpoint_activations(self.model)
         if train.int8_backward:
