@@ -1,6 +1,6 @@
-"""What every instruction does to the architectural state: registers, scalars, state, logits. The RTL must end each alike.
+"""What every instruction does to the architectural state: registers, scalars, state, logits. The RTL does the same.
 
-Vectors are [B, T, n]: B sequences in lockstep, T tokens of each at once. Only `scan` knows that tokens follow each other.
+Vectors are [B, T, n]: B sequences in lockstep, T tokens of each at once. Only `scan` knows that tokens have an order.
 """
 
 # B sequences, T tokens, n elements, N rows
@@ -206,7 +206,7 @@ class Run:
         self.vectors[operation["vd"]] = hs
 
     def _product(self, operation: Operation) -> Ints:
-        """Rows of a matrix times a quantised register, scaled; sums are whole numbers below 2^24, so float32 is exact."""
+        """Rows of a matrix times a quantised register, scaled. Sums stay below 2^24, so float32 is exact."""
         rows, beats = operation["count"], operation["beats"]
         q = self.quantised[operation["qa"]]
         matrix = self._memory.matrix(int(self._stream.take(rows * beats).item()), rows, beats)

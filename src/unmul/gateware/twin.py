@@ -62,4 +62,5 @@ class Twin:
         self.saturations += run.saturations
         for each, row in zip(bits, held, strict=True):
             each[...] = row.reshape(each.shape)
-        return np.ldexp(logits, -FRACTION_BITS).astype(np.float32)
+        floats: FloatArray = (logits / (1 << FRACTION_BITS)).astype(np.float32)
+        return floats
