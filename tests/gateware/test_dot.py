@@ -9,7 +9,7 @@ from unmul.gateware.dot import DotUnit, dot
 
 def run(unit: DotUnit, q: np.ndarray, codes: np.ndarray, idle: np.ndarray) -> list[int]:
     """Sums that come out; q and codes [rows, beats, lanes], idle cycles before each beat [rows, beats]."""
-    rows, beats, lanes = q.shape
+    rows, beats, _ = q.shape
     sums = []
 
     async def feed(ctx: SimulatorContext) -> None:

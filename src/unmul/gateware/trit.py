@@ -1,47 +1,20 @@
-"""Five trits a byte as the hardware reads them: a 3-bit pair and a 5-bit triple, the ninth pair folded away.
-
-A byte holds pair + 8 * triple, where pair = (c0+1) + 3 (c1+1) is 0..8 and triple = (c2+1) + 3 (c3+1) + 9 (c4+1) is
-0..26. Pair 8 has no room in three bits: it takes the triple codes 27..30, with triple = 8 * (code - 27) + low bits.
-So a decoder is a few small tables, where the checkpoint's base-3 byte would be one of 243 cases.
-"""
+"""The decoder of the weight code: one byte to five trits. Its twin is weight_code.decode_trits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from unmul.gateware.weight_code import ESCAPE
 from unmul.ternary import TRITS_PER_BYTE
 
-__all__ = ["TRIT", "TritDecoder", "decode_trits", "encode_trits"]
-
-ESCAPE = 27  # triple codes from here on mean pair 8
+__all__ = ["TRIT", "TritDecoder"]
 
 TRIT = data.StructLayout({"nonzero": 1, "negative": 1})
-
-
-def encode_trits(code: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
-    """Codes [..., 5] in {-1, 0, 1} -> bytes [...]."""
-    digits = code.astype(np.int64) + 1
-    pair = digits[..., :2] @ [1, 3]
-    triple = digits[..., 2:] @ [1, 3, 9]
-    usual, escaped = pair + 8 * triple, triple % 8 + 8 * (ESCAPE + triple // 8)
-    return np.where(pair < 8, usual, escaped).astype(np.uint8)
-
-
-def decode_trits(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
-    """Bytes [...] -> codes [..., 5]: the twin of TritDecoder; the 13 bytes that encode nothing decode to something."""
-    low, code = packed.astype(np.int64) & 7, packed.astype(np.int64) >> 3
-    escaped = code >= ESCAPE
-    pair = np.where(escaped, 8, low)
-    triple = np.where(escaped, 8 * ((code - ESCAPE) % 4) + low, code)
-    digits = [pair % 3, pair // 3, triple % 3, triple // 3 % 3, triple // 9 % 3]
-    return (np.stack(digits, -1) - 1).astype(np.int8)
 
 
 class TritDecoder(wiring.Component):
@@ -70,6 +43,6 @@ class TritDecoder(wiring.Component):
 
 
 def _table(index: Value, holds: Callable[..., Any]) -> Value:
-    """A bit for each value of index, as a table: yosys makes one look-up of it, where arithmetic would be a carry chain."""
+    """A bit for each value of index, as a table: a few LUTs, where arithmetic would be a carry chain."""
     bits = sum(1 << number for number in range(1 << len(index)) if holds(number))
     return Const(bits, 1 << len(index)).bit_select(index, 1)
