@@ -75,6 +75,7 @@ class Bench:
                 self.vd[ctx.get(vectors.write_address)] = ctx.get(vectors.write_data)
                 self.clipped += ctx.get(vectors.clipped)
             if ctx.get(unit.done):
+                self.watch(ctx)
                 return
         raise AssertionError("the unit does not end")
 
