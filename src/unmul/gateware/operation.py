@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Iterable
+
 from amaranth.hdl import Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -9,16 +13,16 @@ from amaranth.lib.wiring import In, Out
 from unmul.gateware.isa import FIELDS, INSTRUCTIONS
 from unmul.gateware.scalar import MANTISSA_BITS
 
-__all__ = ["ELEMENT", "OPERATION", "SCALAR", "UnitPort", "VectorAccess", "field", "is_one_of"]
+__all__ = ["ELEMENT", "OPERATION", "PLAIN", "SCALAR", "UnitPort", "VectorAccess", "either", "field", "is_one_of"]
 
 ELEMENT = signed(32)  # of a vector register
 EXPONENT = signed(12)  # two bits more than an instruction can write: room for products
 SCALAR = data.StructLayout({"mantissa": MANTISSA_BITS, "exponent": EXPONENT})
 
-_PLAIN = ("opcode", "vd", "qd", "sd", "va", "qa", "vb", "add", "count", "beats")
+PLAIN = ("opcode", "vd", "qd", "sd", "va", "qa", "vb", "add", "count", "beats")
 OPERATION = data.StructLayout(
     {
-        **{name: FIELDS[name].width for name in _PLAIN},
+        **{name: FIELDS[name].width for name in PLAIN},
         "place": FIELDS["base"].width,  # state value of element 0
         "sa": SCALAR,
         "sb": SCALAR,
@@ -37,7 +41,12 @@ def field(word: Value, name: str) -> Value:
 
 def is_one_of(opcode: Value, *names: str) -> Value:
     """Whether an opcode is that of one of the instructions."""
-    return sum((opcode == INSTRUCTIONS[name].opcode for name in names), start=Value.cast(0)).any()
+    return either([opcode == INSTRUCTIONS[name].opcode for name in names])
+
+
+def either(values: Iterable[Value]) -> Value:
+    """The OR of values, bit by bit."""
+    return functools.reduce(operator.or_, values)
 
 
 class UnitPort(wiring.Signature):

@@ -11,7 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from unmul.gateware.memory import BlockRam
-from unmul.gateware.operation import ELEMENT, VectorAccess
+from unmul.gateware.operation import ELEMENT, VectorAccess, either
 from unmul.gateware.parameters import VECTOR_REGISTERS
 from unmul.gateware.pipeline import register
 
@@ -62,9 +62,9 @@ class VectorFile(wiring.Component):
         m.d.sync += [
             ram.write_address.eq(_choose(owns, [access.write_address for access in accesses])),
             ram.write_data.eq(_choose(owns, [access.write_data for access in accesses])),
-            ram.write_enable.eq(_any(writes)),
+            ram.write_enable.eq(either(writes)),
         ]
-        self._track(m, number, ram, _any(clears))
+        self._track(m, number, ram, either(clears))
         return ram.read_data.as_signed()
 
     def _track(self, m: Module, number: int, ram: BlockRam, clear: Value) -> None:
@@ -73,10 +73,6 @@ class VectorFile(wiring.Component):
             m.d.sync += self.seen[number].eq(0)
         with m.Elif(ram.write_enable):
             m.d.sync += self.seen[number].eq(self.seen[number] | size)
-
-
-def _any(bits: list[Value]) -> Value:
-    return Value.cast(sum(bits, start=Value.cast(0))).any()
 
 
 def _choose(chosen: list[Value], values: list[Value]) -> Value:
