@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from unmul.errors import GatewareError
@@ -27,7 +27,7 @@ _WRITERS = tuple(name for name, each in INSTRUCTIONS.items() if "vd" in each.fie
 class Core(wiring.Component):
     """Members of the host: start with token, first and prefill, still until done; next_token, logit with logit_valid,
     saturations. While the core is idle: program_write, state_write and state_read at an address each. Of the memory:
-    addresses, a stream; data with data_valid, in their order. For who watches: busy of each unit, starved, why no
+    address with address_valid and address_ready; data with data_valid, in their order. For who watches: busy of each unit, starved, why no
     instruction issues, and every element that is written to a vector register.
     """
 
@@ -52,7 +52,9 @@ class Core(wiring.Component):
             "state_address": In(range(parameters.state_depth)),
             "state_write_data": In(ELEMENT),
             "state_read_data": Out(ELEMENT),
-            "addresses": Out(stream.Signature(ADDRESS_BITS)),
+            "address": Out(ADDRESS_BITS),
+            "address_valid": Out(1),
+            "address_ready": In(1),
             "data": In(8 * parameters.port_bytes),
             "data_valid": In(1),
             "starved": Out(1),
@@ -130,9 +132,11 @@ class Core(wiring.Component):
     def _connect_memory(self, m: Module) -> None:
         weights = self._weights
         wiring.connect(m, self._sequencer.requests, weights.requests)
-        wiring.connect(m, weights.addresses, wiring.flipped(self.addresses))
         wiring.connect(m, weights.beats, self._stream.beats)
         m.d.comb += [
+            self.address.eq(weights.addresses.payload),
+            self.address_valid.eq(weights.addresses.valid),
+            weights.addresses.ready.eq(self.address_ready),
             weights.data.eq(self.data),
             weights.data_valid.eq(self.data_valid),
             self.taken.eq(weights.beats.valid & weights.beats.ready),
