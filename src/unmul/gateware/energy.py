@@ -29,7 +29,7 @@ BANDS = {
     "16 nm": {PRODUCTS: Band(0.5, 1, 2), ELEMENTS: Band(2.5, 7.5, 22), RAM: Band(0.1, 0.3, 1.0)},
 }
 SOURCES = {
-    PRODUCTS: "toggles of a netlist x 0.15-0.6 pF (Shang et al. 2002, scaled); Horowitz 2014 x Kuon-Rose is the low edge",
+    PRODUCTS: "toggles of a netlist x 0.15-0.6 pF (Shang et al. 2002, scaled); low edge: Horowitz 2014 x Kuon-Rose",
     ELEMENTS: "two 32-bit multiplications and a shifter: Horowitz 2014 x 1 to 14 (hard blocks to LUTs, Kuon-Rose)",
     RAM: "8 kB to 1 MB SRAM, Horowitz 2014: 0.16 to 1.6 pJ a bit at 45 nm",
     DRAM: "DDR3/DDR4 20 pJ a bit (Horowitz 2014) ±50 % (Ghose et al. 2018), HBM2 3.9-7 (O'Connor 2017)",
