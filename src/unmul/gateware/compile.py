@@ -9,7 +9,9 @@ gives the same instructions, which therefore stand once, in a loop.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ from unmul.gateware.scalar import Scalar, constant
 from unmul.gateware.units import BOUND_BITS, FRACTION_BITS
 from unmul.gateware.weight_code import pack_rows
 
-__all__ = ["Compiled", "compile_model", "fraction_bits", "vector_stream"]
+__all__ = ["Compiled", "Plan", "compile_model", "fraction_bits", "plan_model", "vector_stream"]
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -35,34 +37,44 @@ STREAMED, EPS_RESIDUAL, EPS_NORM, EPS_WIDTH, EPS_HIDDEN, ROOT_NORM, ROOT_WIDTH, 
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """A program with the places of what it reads: all that time and energy depend on. The bytes are made later."""
+
+    parameters: Parameters
+    config: ModelConfig
+    program: list[Operation]
+    residual_bits: int
+    regions: Regions
+    parts: dict[str, list[Callable[[], Bytes]]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled:
     """A model on an accelerator: what is written to memory, and what reads it."""
 
     parameters: Parameters
     config: ModelConfig
     program: list[Operation]
-    image: Bytes  # whole port words
     residual_bits: int
-    regions: Regions  # embeddings, body, head: first port word and number of words
+    regions: Regions
+    image: Bytes  # whole port words
 
 
-def compile_model(packed: PackedCheckpoint, parameters: Parameters) -> Compiled:
-    """The program and the weight image of a model; `fit.check_fit` says before whether they have room.
+def plan_model(packed: PackedCheckpoint, parameters: Parameters) -> Plan:
+    """The program of a model; `fit.check_fit` says before whether it has room.
 
     Raises:
         CheckpointError: a tensor holds NaN or infinity.
     """
-    config = packed.config
-    model = _Model(packed, parameters)
+    model, config = _Model(packed, parameters), packed.config
     layers = [model.layer(layer) for layer in range(config.num_hidden_layers)]
-    head = model.head()
-    body = np.concatenate([layer.bytes for layer in layers])
-    parts = {"embeddings": model.embedding_rows(), "body": body, "head": head.bytes}
-    regions, image = _lay_out(parts, parameters.port_bytes)
-    sizes = {name: part.size for name, part in parts.items()}
+    head, row = model.head(), parameters.vector_beats(config.hidden_size)
+    beats = {"body": sum(layer.beats for layer in layers), "head": head.beats}
+    words = {name: parameters.words(count) for name, count in beats.items()}
+    regions = _lay_out({"embeddings": config.vocab_size * parameters.words(row)} | words)
     program = [
         *model.constants(),
-        *_requests(regions, parameters, sizes, config.hidden_size),
+        *_requests(regions, beats, row, parameters.words(row)),
         Operation("load", {"vd": 0, "count": config.hidden_size}),
         Operation("loop", {"count": config.num_hidden_layers}),
         *layers[0].operations,
@@ -70,7 +82,27 @@ def compile_model(packed: PackedCheckpoint, parameters: Parameters) -> Compiled:
         *(Operation(each.name, each.values, decode=True) for each in head.operations),
         Operation("halt", {}),
     ]
-    return Compiled(parameters, config, program, image, model.residual_bits, regions)
+    body = [make for layer in layers for make in layer.parts]
+    parts = {"embeddings": [model.embedding_rows], "body": body, "head": head.parts}
+    return Plan(parameters, config, program, model.residual_bits, regions, parts)
+
+
+def compile_model(packed: PackedCheckpoint, parameters: Parameters) -> Compiled:
+    """The program of a model and the image that it reads.
+
+    Raises:
+        CheckpointError: a tensor holds NaN or infinity.
+    """
+    plan = plan_model(packed, parameters)
+    port = parameters.port_bytes
+    image = np.zeros(sum(words for _start, words in plan.regions.values()) * port, np.uint8)
+    for name, makers in plan.parts.items():
+        at = plan.regions[name][0] * port
+        for make in makers:
+            part = make()
+            image[at : at + part.size] = part
+            at += part.size
+    return Compiled(parameters, plan.config, plan.program, plan.residual_bits, plan.regions, image)
 
 
 def fraction_bits(values: Floats) -> int:
@@ -90,34 +122,35 @@ def vector_stream(values: npt.NDArray[np.int16], parameters: Parameters) -> Byte
 
 @dataclass
 class _Tape:
-    """Instructions, and the bytes that they take from the stream in the same order."""
+    """Instructions, and what makes the bytes that they take from the stream, in the same order."""
 
     parameters: Parameters
     operations: list[Operation] = field(default_factory=list)
-    chunks: list[Bytes] = field(default_factory=list)
-
-    @property
-    def bytes(self) -> Bytes:
-        return np.concatenate(self.chunks)
+    parts: list[Callable[[], Bytes]] = field(default_factory=list)
+    beats: int = 0
 
     def emit(self, name: str, **values: int) -> None:
         self.operations.append(Operation(name, values))
 
     def load(self, vd: int, values: npt.NDArray[np.int16]) -> None:
         self.emit("load", vd=vd, count=values.size)
-        self.chunks.append(vector_stream(values, self.parameters))
+        self._append(self.parameters.vector_beats(values.size), lambda: vector_stream(values, self.parameters))
 
     def scale(self, value: float) -> None:
         self.emit("scale", sd=STREAMED)
-        beat = np.zeros(self.parameters.beat_bytes, np.uint8)
-        mantissa, exponent = constant(value)
-        beat[:4] = np.array([mantissa, exponent], np.int64).astype("<u2").view(np.uint8)
-        self.chunks.append(beat)
+        header = np.array(constant(value), np.int64).astype("<u2").view(np.uint8)
+        self._append(1, lambda: np.pad(header, (0, self.parameters.beat_bytes - header.size)))
 
-    def product(self, name: str, codes: npt.NDArray[np.int8], **registers: int) -> None:
-        beats = self.parameters.row_beats(codes.shape[1])
-        self.emit(name, **registers, sa=STREAMED, count=codes.shape[0], beats=beats)
-        self.chunks.append(pack_rows(codes, self.parameters.lanes).reshape(-1))
+    def product(
+        self, name: str, shape: tuple[int, int], codes: Callable[[], npt.NDArray[np.int8]], **registers: int
+    ) -> None:
+        rows, beats = shape[0], self.parameters.row_beats(shape[1])
+        self.emit(name, **registers, sa=STREAMED, count=rows, beats=beats)
+        self._append(rows * beats, lambda: pack_rows(codes(), self.parameters.lanes).reshape(-1))
+
+    def _append(self, beats: int, make: Callable[[], Bytes]) -> None:
+        self.beats += beats
+        self.parts.append(make)
 
 
 class _Model:
@@ -205,8 +238,8 @@ class _Model:
         self._quantise(tape, 1, 1, 5)
         down_bits = self._load_gain(tape, 6, at + "mlp.down_proj")
         bits = FRACTION_BITS - gate_bits
-        self._product(tape, at + "mlp.gate_proj", bits, slice(hidden), vd=2, qa=1, add=0)
-        self._product(tape, at + "mlp.gate_proj", bits, slice(hidden, None), vd=3, qa=1, add=0)
+        self._product(tape, at + "mlp.gate_proj", bits, range(hidden), vd=2, qa=1, add=0)
+        self._product(tape, at + "mlp.gate_proj", bits, range(hidden, 2 * hidden), vd=3, qa=1, add=0)
         tape.emit("silu", vd=2, va=2, count=hidden)
         tape.emit("mul", vd=2, va=2, vb=3, count=hidden)
         tape.emit("quant", qd=2, va=2, vb=6, sa=EPS_HIDDEN, sb=ROOT_HIDDEN, count=hidden)
@@ -218,11 +251,15 @@ class _Model:
     def _quantise(self, tape: _Tape, qd: int, va: int, vb: int) -> None:
         tape.emit("quant", qd=qd, va=va, vb=vb, sa=EPS_WIDTH, sb=ROOT_WIDTH, count=self._width)
 
-    def _product(self, tape: _Tape, name: str, bits: int, rows: slice = slice(None), **registers: int) -> None:
+    def _product(self, tape: _Tape, name: str, bits: int, rows: range | None = None, **registers: int) -> None:
         """A projection whose result has FRACTION_BITS or residual_bits; `bits` is that less what the gain had."""
-        tape.scale(math.ldexp(float(self._packed.scale(name + ".weight")), bits))
-        codes = self._packed.codes(name + ".weight")[rows]
-        tape.product("tmatmul" if "vd" in registers else "thead", codes, **registers)
+        weight = name + ".weight"
+        count, columns = self._packed.config.tensor_shapes[weight]
+        taken = rows or range(count)
+        tape.scale(math.ldexp(float(self._packed.scale(weight)), bits))
+        part = slice(taken.start, taken.stop)
+        kind = "tmatmul" if "vd" in registers else "thead"
+        tape.product(kind, (len(taken), columns), lambda: self._packed.codes(weight)[part], **registers)
 
     def _load_gain(self, tape: _Tape, vd: int, name: str) -> int:
         """Load the gain of a projection's own norm with as many fraction bits as it can have; returns how many."""
@@ -258,25 +295,17 @@ def _set(register: int, value: Scalar) -> Operation:
     return Operation("set", {"sd": register, "mantissa": int(value.mantissa), "exponent": int(value.exponent)})
 
 
-def _requests(regions: Regions, parameters: Parameters, sizes: dict[str, int], width: int) -> list[Operation]:
+def _requests(regions: Regions, beats: dict[str, int], row_beats: int, stride: int) -> list[Operation]:
     """The token's embedding row, the body, and the head where logits are wanted: all queued before anything waits."""
-    row = parameters.vector_beats(width)
-    beats = {name: size // parameters.beat_bytes for name, size in sizes.items()}
-    streams = {name: {"address": regions[name][0], "length": beats[name]} for name in ("body", "head")}
+    first = {name: start for name, (start, _words) in regions.items()}
     return [
-        Operation("embed", {"address": regions["embeddings"][0], "stride": parameters.words(row), "row_beats": row}),
-        Operation("stream", streams["body"]),
-        Operation("stream", streams["head"], decode=True),
+        Operation("embed", {"address": first["embeddings"], "stride": stride, "row_beats": row_beats}),
+        Operation("stream", {"address": first["body"], "length": beats["body"]}),
+        Operation("stream", {"address": first["head"], "length": beats["head"]}, decode=True),
     ]
 
 
-def _lay_out(parts: dict[str, Bytes], port_bytes: int) -> tuple[Regions, Bytes]:
-    """Each part from a port word on, one after the other."""
-    regions, start = {}, 0
-    for name, part in parts.items():
-        regions[name] = (start, -(-part.size // port_bytes))
-        start += regions[name][1]
-    image = np.zeros(start * port_bytes, np.uint8)
-    for name, part in parts.items():
-        image[regions[name][0] * port_bytes :][: part.size] = part
-    return regions, image
+def _lay_out(words: dict[str, int]) -> Regions:
+    """First port word and number of words of each part, one after the other."""
+    starts = accumulate(words.values(), initial=0)
+    return {name: (start, count) for (name, count), start in zip(words.items(), starts, strict=False)}

@@ -149,6 +149,16 @@ class Run:
         """What `halt` relies on: no beat is left."""
         self._stream.check_empty()
 
+    def sums(self, operation: Operation) -> Ints:
+        """The accumulators [B, T, N] of a product: codes times the stream's next matrix, which is taken."""
+        rows, beats = operation["count"], operation["beats"]
+        codes = self.quantised[operation["qa"]].codes
+        matrix = self._memory.matrix(int(self._stream.take(rows * beats).item()), rows, beats)
+        columns = min(codes.shape[-1], matrix.shape[1])
+        # Whole numbers below 2^24: float32 adds them exactly, and NumPy multiplies it faster than integers.
+        sums = codes[..., :columns].astype(np.float32) @ matrix[:, :columns].T.astype(np.float32)
+        return sums.astype(np.int64)
+
     def _set(self, operation: Operation, _counter: int) -> None:
         mantissa, exponent = (np.full((1, 1, 1), operation[name], np.int64) for name in ("mantissa", "exponent"))
         self.scalars[operation["sd"]] = Scalar(mantissa, exponent)
@@ -206,14 +216,8 @@ class Run:
         self.vectors[operation["vd"]] = hs
 
     def _product(self, operation: Operation) -> Ints:
-        """Rows of a matrix times a quantised register, scaled. Sums stay below 2^24, so float32 is exact."""
-        rows, beats = operation["count"], operation["beats"]
-        q = self.quantised[operation["qa"]]
-        matrix = self._memory.matrix(int(self._stream.take(rows * beats).item()), rows, beats)
-        columns = min(q.codes.shape[-1], matrix.shape[1])
-        sums = q.codes[..., :columns].astype(np.float32) @ matrix[:, :columns].T.astype(np.float32)
-        scale = multiply(q.scale, self.scalars[operation["sa"]])
-        return units.rescale(sums.astype(np.int64) * scale.mantissa, scale.exponent)
+        scale = multiply(self.quantised[operation["qa"]].scale, self.scalars[operation["sa"]])
+        return units.rescale(self.sums(operation) * scale.mantissa, scale.exponent)
 
     def _operands(self, operation: Operation) -> tuple[Ints, Ints]:
         return self._read(operation["va"], operation["count"]), self._read(operation["vb"], operation["count"])

@@ -21,11 +21,9 @@ ESCAPE = 27  # triple codes from here on mean pair 8
 
 def encode_trits(code: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
     """Codes [..., 5] in {-1, 0, 1} -> bytes [...]."""
-    digits = code.astype(np.int64) + 1
-    pair = digits[..., :2] @ [1, 3]
-    triple = digits[..., 2:] @ [1, 3, 9]
-    usual, escaped = pair + 8 * triple, triple % 8 + 8 * (ESCAPE + triple // 8)
-    return np.where(pair < 8, usual, escaped).astype(np.uint8)
+    d = np.moveaxis((code + 1).astype(np.uint8), -1, 0)
+    pair, triple = d[0] + 3 * d[1], d[2] + 3 * d[3] + 9 * d[4]
+    return np.where(pair < 8, pair + 8 * triple, triple % 8 + 8 * (ESCAPE + triple // 8))
 
 
 def decode_trits(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
