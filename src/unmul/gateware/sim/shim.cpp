@@ -37,17 +37,26 @@ struct Simulation {
     // One cycle; whether the core says that the token is done.
     bool cycle() {
         answer();
-        core.eval();
+        fall();
         watch();
         const bool done = core.done;
-        edge();
+        rise();
         return done;
     }
 
-    void edge() {
+    void tick() {
+        fall();
+        rise();
+    }
+
+    void fall() {
+        core.clk = 0;
+        core.eval();
+    }
+
+    void rise() {
         core.clk = 1;
         core.eval();
-        core.clk = 0;
         ++now;
     }
 
@@ -98,7 +107,7 @@ Simulation* simulation_new(const uint8_t* image, size_t bytes, size_t port_bytes
     simulation->latency = latency;
     simulation->core.rst = 1;
     simulation->core.address_ready = 1;
-    simulation->edge();
+    simulation->tick();
     simulation->core.rst = 0;
     return simulation.release();
 }
@@ -110,7 +119,7 @@ void simulation_program(Simulation* simulation, const uint64_t* words, size_t co
     for (size_t at = 0; at < count; ++at) {
         simulation->core.program_address = at;
         simulation->core.program_data = words[at];
-        simulation->edge();
+        simulation->tick();
     }
     simulation->core.program_write = 0;
 }
@@ -120,7 +129,7 @@ void simulation_write_state(Simulation* simulation, const int32_t* values, size_
     for (size_t at = 0; at < count; ++at) {
         simulation->core.state_address = at;
         simulation->core.state_write_data = values[at];
-        simulation->edge();
+        simulation->tick();
     }
     simulation->core.state_write = 0;
 }
@@ -128,7 +137,7 @@ void simulation_write_state(Simulation* simulation, const int32_t* values, size_
 void simulation_read_state(Simulation* simulation, int32_t* values, size_t count) {
     for (size_t at = 0; at < count; ++at) {
         simulation->core.state_address = at;
-        simulation->edge();
+        simulation->tick();
         values[at] = int32_t(simulation->core.state_read_data);
     }
 }
