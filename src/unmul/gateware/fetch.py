@@ -112,7 +112,7 @@ class Gearbox(wiring.Component):
         m = Module()
         words, beats = Signal.like(self.requests.payload.words), Signal(BEAT_BITS)
         held = Signal(range(self._word + self._beat + 1))  # bytes
-        buffer = Signal(8 * (self._word + self._beat), reset_less=True)
+        buffer = Signal(8 * (self._word + self._beat))  # zero from byte `held` on
         sent, last, taken = Signal(), Signal(), Signal()
         after = Signal.like(held)
         m.d.comb += [
@@ -125,13 +125,11 @@ class Gearbox(wiring.Component):
             taken.eq(self.words.valid & self.words.ready),
             self.requests.ready.eq(~beats.any()),
         ]
-        kept = Mux(sent, buffer >> 8 * self._beat, buffer)
-        place = after[: self._beat.bit_length()]
-        mask = Cat((after > byte).replicate(8) for byte in range(self._word + self._beat))
-        added = self.words.payload << Cat(Const(0, 3), place)
+        kept = Mux(last, 0, Mux(sent, buffer >> 8 * self._beat, buffer))
+        added = self.words.payload & taken.replicate(8 * self._word)
         m.d.sync += [
             held.eq(after + Mux(taken, self._word, 0)),
-            buffer.eq((kept & mask) | added),
+            buffer.eq(kept | (added << Cat(Const(0, 3), after[: self._beat.bit_length()]))),
             words.eq(words - taken),
             beats.eq(beats - sent),
         ]

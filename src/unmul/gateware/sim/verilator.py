@@ -29,7 +29,7 @@ EVENTS = (
     "stream_busy", "norm_busy", "row_busy", "words",
 )  # fmt: skip
 STATE = ctypes.POINTER(ctypes.c_int32)
-LIMIT_CYCLES = 2 * 10**9  # of one token: 20 s at 100 MHz
+LIMIT_CYCLES = 10**8  # of one token: a second at 100 MHz
 
 
 @dataclass(frozen=True, slots=True)
