@@ -156,7 +156,7 @@ class Sequencer(wiring.Component):
     def _loop(self, m: Module) -> None:
         """`loop` keeps its place and count, `next` goes back to it until the counter has come to count."""
         begin, count = Signal.like(self.program_address), Signal(16)
-        following = register(m, self._counter + 1)
+        following = self._counter + 1
         with m.If(self._field("opcode") == INSTRUCTIONS["loop"].opcode):
             m.d.sync += [begin.eq(self.program_address), count.eq(self._field("count")), self._counter.eq(0)]
         with m.Else():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -29,6 +30,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unmul" / "rtl"
 
 
+@functools.cache
 def core_library(parameters: Parameters) -> ctypes.CDLL:
     """The compiled core; compiling it takes about a minute, and is done once for the same Verilog.
 
