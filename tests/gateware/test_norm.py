@@ -27,7 +27,9 @@ class CodeBench(Bench):
 
     def codes(self) -> np.ndarray:
         lanes = PARAMETERS.lanes
-        return np.concatenate([np.frombuffer(self.rows[row].to_bytes(lanes, "little"), np.int8) for row in sorted(self.rows)])
+        return np.concatenate(
+            [np.frombuffer(self.rows[row].to_bytes(lanes, "little"), np.int8) for row in sorted(self.rows)]
+        )
 
 
 def vectors(kind: str, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ __all__ = ["RTL_VERBS", "rtl"]
 
 RTL_VERBS = {
     "build": "Write the program and the weight image of a model for a board.",
+    "sim": "Write text with the accelerator's Verilog, simulated, and compare it.",
+    "synth": "Count the cells of the accelerator, and place and route it.",
     "report": "Estimate speed and energy on boards, beside what others published.",
 }
 

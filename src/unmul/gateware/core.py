@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from unmul.errors import GatewareError
-from unmul.gateware.fetch import ADDRESS_BITS, WeightStream
+from unmul.gateware.fetch import ADDRESS_BITS, WeightStream, line_words
 from unmul.gateware.isa import INSTRUCTIONS
 from unmul.gateware.memory import BlockRam
 from unmul.gateware.norm import NormUnit
@@ -26,14 +26,19 @@ _WRITERS = tuple(name for name, each in INSTRUCTIONS.items() if "vd" in each.fie
 
 class Core(wiring.Component):
     """Members of the host: start with token, first and prefill, still until done; next_token, logit with logit_valid,
-    saturations. While the core is idle: program_write, state_write and state_read at an address each. Of the memory:
-    address with address_valid and address_ready; data with data_valid, in their order. For who watches: busy of each unit, starved, why no
-    instruction issues, and every element that is written to a vector register.
+    saturations. While the core is idle: program_write, state_write and state_read_data at an address each. Of the
+    memory: address with address_valid and address_ready; data with data_valid, in their order. For who watches: busy of
+    each unit, starved, why no instruction issues, and every element that is written to a vector register.
     """
 
     def __init__(self, parameters: Parameters) -> None:
         if parameters.port_bytes & (parameters.port_bytes - 1):
             raise GatewareError(f"port_bytes {parameters.port_bytes} is no power of two", "choose 1, 2, 4, 8, 16, ...")
+        if parameters.buffer_words < line_words(parameters):
+            raise GatewareError(
+                f"buffer_words {parameters.buffer_words} does not hold a beat",
+                f"choose {line_words(parameters)} or more",
+            )
         self._parameters = parameters
         ports = {
             "start": In(1),

@@ -1,14 +1,15 @@
 """The weight stream: requests in, port words ahead of time into a buffer, whole beats out.
 
-Fetcher asks for every word as soon as the buffer has a place for it, so the answers need no back-pressure; WordBuffer is
-that buffer, in block RAM; Gearbox cuts the words of each request into beats and drops the rest of its last word.
+Fetcher asks for every word as soon as the buffer has a place for it, so the answers need no back-pressure; WordBuffer
+is that buffer, in block RAM. It keeps lines of so many words that one holds a beat, so that a beat a cycle can leave it
+even where the port is narrower; a request reads whole lines. Gearbox cuts lines into beats and drops what is left over.
 """
 
 # P bytes of a port word, B bytes of a beat
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +17,7 @@ from unmul.gateware.memory import BlockRam
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.pipeline import register
 
-__all__ = ["ADDRESS_BITS", "REQUEST", "Fetcher", "Gearbox", "WeightStream", "WordBuffer"]
+__all__ = ["ADDRESS_BITS", "REQUEST", "Fetcher", "Gearbox", "WeightStream", "WordBuffer", "line_words"]
 
 ADDRESS_BITS = 32  # of a port word
 BEAT_BITS = 26  # beats of one request
@@ -25,19 +26,27 @@ QUEUED = 4  # requests that may wait
 REQUEST = data.StructLayout({"address": ADDRESS_BITS, "beats": BEAT_BITS})
 
 
-def _word_bits(parameters: Parameters) -> int:
-    return (parameters.words((1 << BEAT_BITS) - 1)).bit_length()
+def line_words(parameters: Parameters) -> int:
+    """Port words of a line of the buffer: the power of two that first holds a beat."""
+    return 1 << (-(-parameters.beat_bytes // parameters.port_bytes) - 1).bit_length()
+
+
+def _line_bits(parameters: Parameters) -> int:
+    """Of a count of lines of one request."""
+    line = line_words(parameters) * parameters.port_bytes
+    return (((1 << BEAT_BITS) * parameters.beat_bytes + line - 1) // line).bit_length()
 
 
 class Fetcher(wiring.Component):
     """Turns a request of words into one address a word, never more than the buffer has room for.
 
-    Members: requests, {address, words}; addresses, a stream; taken, a word left the buffer.
+    Members: requests, {address, lines}; addresses, a stream; taken, a line left the buffer.
     """
 
     def __init__(self, parameters: Parameters) -> None:
-        self._room = parameters.buffer_words
-        layout = data.StructLayout({"address": ADDRESS_BITS, "words": _word_bits(parameters)})
+        self._line = line_words(parameters)
+        self._room = parameters.buffer_words // self._line * self._line
+        layout = data.StructLayout({"address": ADDRESS_BITS, "lines": _line_bits(parameters)})
         super().__init__(
             {"requests": In(stream.Signature(layout)), "addresses": Out(stream.Signature(ADDRESS_BITS)), "taken": In(1)}
         )
@@ -45,74 +54,86 @@ class Fetcher(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         room = Signal(range(self._room + 1), init=self._room)
-        left = Signal.like(self.requests.payload.words)
+        left = Signal(len(self.requests.payload.lines) + self._line.bit_length() - 1)
         asked = Signal()
         m.d.comb += [
             self.addresses.valid.eq(left.any() & room.any()),
             asked.eq(self.addresses.valid & self.addresses.ready),
             self.requests.ready.eq(~left.any()),
         ]
-        m.d.sync += room.eq(room + self.taken - asked)
+        m.d.sync += room.eq(room + Mux(self.taken, self._line, 0) - asked)
         with m.If(asked):
             m.d.sync += [left.eq(left - 1), self.addresses.payload.eq(self.addresses.payload + 1)]
         with m.If(self.requests.ready & self.requests.valid):
-            m.d.sync += [left.eq(self.requests.payload.words), self.addresses.payload.eq(self.requests.payload.address)]
+            payload = self.requests.payload
+            m.d.sync += [left.eq(payload.lines * self._line), self.addresses.payload.eq(payload.address)]
         return m
 
 
 class WordBuffer(wiring.Component):
-    """First in, first out in block RAM; whoever writes has reserved a place, so there is no ready at the input.
+    """Words in, lines out, in block RAM; whoever writes has reserved a place, so there is no ready at the input.
 
-    Members: write, write_data; words, a stream.
+    Members: write, write_data; lines, a stream.
     """
 
-    def __init__(self, width: int, depth: int) -> None:
-        self._width, self._depth = width, depth
-        super().__init__({"write": In(1), "write_data": In(width), "words": Out(stream.Signature(width))})
+    def __init__(self, width: int, words: int, depth: int) -> None:
+        self._words, self._depth = words, depth
+        ports = {"write": In(1), "write_data": In(width), "lines": Out(stream.Signature(width * words))}
+        super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.ram = ram = BlockRam(self._width, self._depth)
+        m.submodules.ram = ram = BlockRam(len(self.lines.payload), self._depth)
         held = Signal(range(self._depth + 1))
+        write = self._gather(m, ram)
         m.d.comb += [
-            ram.write_enable.eq(self.write),
-            ram.write_data.eq(self.write_data),
-            ram.read_enable.eq(held.any() & (~self.words.valid | self.words.ready)),
-            self.words.payload.eq(ram.read_data),
+            ram.write_enable.eq(write),
+            ram.read_enable.eq(held.any() & (~self.lines.valid | self.lines.ready)),
+            self.lines.payload.eq(ram.read_data),
         ]
-        m.d.sync += held.eq(held + self.write - ram.read_enable)
-        for moved, address in ((self.write, ram.write_address), (ram.read_enable, ram.read_address)):
+        m.d.sync += held.eq(held + write - ram.read_enable)
+        for moved, address in ((write, ram.write_address), (ram.read_enable, ram.read_address)):
             place = Signal.like(address)
             m.d.comb += address.eq(place)
             with m.If(moved):
                 m.d.sync += place.eq(Mux(place == self._depth - 1, 0, place + 1))
-        with m.If(ram.read_enable | self.words.ready):
-            m.d.sync += self.words.valid.eq(ram.read_enable)
+        with m.If(ram.read_enable | self.lines.ready):
+            m.d.sync += self.lines.valid.eq(ram.read_enable)
         return m
+
+    def _gather(self, m: Module, ram: BlockRam) -> Value:
+        """Put words side by side, the first one lowest; whether a line is whole."""
+        width, number = len(self.write_data), Signal(range(self._words))
+        line = Signal(width * self._words)
+        last = number == self._words - 1
+        m.d.comb += ram.write_data.eq(line)
+        with m.If(self.write):
+            m.d.sync += [line.eq(Cat(line[width:], self.write_data)), number.eq(Mux(last, 0, number + 1))]
+        return register(m, self.write & last)
 
 
 class Gearbox(wiring.Component):
-    """Words of P bytes to beats of B bytes, the first byte lowest; each request begins at a word of its own.
+    """Lines to beats, the first byte lowest; each request begins at a line of its own.
 
-    Members: requests, {words, beats} in the order of the words; words and beats, streams.
+    Members: requests, {lines, beats} in the order of the lines; lines and beats, streams.
     """
 
     def __init__(self, parameters: Parameters) -> None:
-        self._word, self._beat = parameters.port_bytes, parameters.beat_bytes
-        layout = data.StructLayout({"words": _word_bits(parameters), "beats": BEAT_BITS})
+        self._line, self._beat = line_words(parameters) * parameters.port_bytes, parameters.beat_bytes
+        layout = data.StructLayout({"lines": _line_bits(parameters), "beats": BEAT_BITS})
         super().__init__(
             {
                 "requests": In(stream.Signature(layout)),
-                "words": In(stream.Signature(8 * self._word)),
+                "lines": In(stream.Signature(8 * self._line)),
                 "beats": Out(stream.Signature(8 * self._beat)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        words, beats = Signal.like(self.requests.payload.words), Signal(BEAT_BITS)
-        held = Signal(range(self._word + self._beat + 1))  # bytes
-        buffer = Signal(8 * (self._word + self._beat))  # zero from byte `held` on
+        lines, beats = Signal.like(self.requests.payload.lines), Signal(BEAT_BITS)
+        held = Signal(range(self._line + self._beat + 1))  # bytes
+        buffer = Signal(8 * (self._line + self._beat))  # zero from byte `held` on
         sent, last, taken = Signal(), Signal(), Signal()
         after = Signal.like(held)
         m.d.comb += [
@@ -121,20 +142,20 @@ class Gearbox(wiring.Component):
             sent.eq(self.beats.valid & self.beats.ready),
             last.eq(sent & (beats == 1)),
             after.eq(Mux(last, 0, Mux(sent, held - self._beat, held))),
-            self.words.ready.eq((after <= self._beat) & words.any()),
-            taken.eq(self.words.valid & self.words.ready),
+            self.lines.ready.eq((after <= self._beat) & lines.any()),
+            taken.eq(self.lines.valid & self.lines.ready),
             self.requests.ready.eq(~beats.any()),
         ]
         kept = Mux(last, 0, Mux(sent, buffer >> 8 * self._beat, buffer))
-        added = self.words.payload & taken.replicate(8 * self._word)
+        added = self.lines.payload & taken.replicate(8 * self._line)
         m.d.sync += [
-            held.eq(after + Mux(taken, self._word, 0)),
+            held.eq(after + Mux(taken, self._line, 0)),
             buffer.eq(kept | (added << Cat(Const(0, 3), after[: self._beat.bit_length()]))),
-            words.eq(words - taken),
+            lines.eq(lines - taken),
             beats.eq(beats - sent),
         ]
         with m.If(self.requests.ready & self.requests.valid):
-            m.d.sync += [words.eq(self.requests.payload.words), beats.eq(self.requests.payload.beats)]
+            m.d.sync += [lines.eq(self.requests.payload.lines), beats.eq(self.requests.payload.beats)]
         return m
 
 
@@ -161,24 +182,25 @@ class WeightStream(wiring.Component):
         m = Module()
         p = self._parameters
         m.submodules.fetcher = fetcher = Fetcher(p)
-        m.submodules.buffer = buffer = WordBuffer(8 * p.port_bytes, p.buffer_words)
+        m.submodules.buffer = buffer = WordBuffer(8 * p.port_bytes, line_words(p), p.buffer_words // line_words(p))
         m.submodules.gearbox = gearbox = Gearbox(p)
         wiring.connect(m, wiring.flipped(self.addresses), fetcher.addresses)
-        wiring.connect(m, buffer.words, gearbox.words)
+        wiring.connect(m, buffer.lines, gearbox.lines)
         wiring.connect(m, wiring.flipped(self.beats), gearbox.beats)
         m.d.comb += [
             buffer.write.eq(self.data_valid),
             buffer.write_data.eq(self.data),
-            fetcher.taken.eq(buffer.words.valid & buffer.words.ready),
+            fetcher.taken.eq(buffer.lines.valid & buffer.lines.ready),
         ]
         self._queue(m, fetcher, gearbox)
         return m
 
     def _queue(self, m: Module, fetcher: Fetcher, gearbox: Gearbox) -> None:
-        """Count a request's words once, then let the fetcher and the gearbox each take it when it can."""
+        """Count a request's lines once, then let the fetcher and the gearbox each take it when it can."""
         p = self._parameters
-        size = register(m, self.requests.payload.beats * p.beat_bytes + (p.port_bytes - 1))
-        words = size // p.port_bytes
+        line = line_words(p) * p.port_bytes
+        size = register(m, self.requests.payload.beats * p.beat_bytes + (line - 1))
+        lines = (size // line)[: _line_bits(p)]
         counted = Signal()
         m.submodules.ahead = ahead = fifo.SyncFIFO(width=len(fetcher.requests.payload.as_value()), depth=QUEUED)
         m.submodules.behind = behind = fifo.SyncFIFO(width=len(gearbox.requests.payload.as_value()), depth=QUEUED)
@@ -188,8 +210,8 @@ class WeightStream(wiring.Component):
             self.requests.ready.eq(counted & room),
             ahead.w_en.eq(self.requests.ready & self.requests.valid),
             behind.w_en.eq(ahead.w_en),
-            ahead.w_data.eq(Cat(self.requests.payload.address, words[: _word_bits(p)])),
-            behind.w_data.eq(Cat(words[: _word_bits(p)], self.requests.payload.beats)),
+            ahead.w_data.eq(Cat(self.requests.payload.address, lines)),
+            behind.w_data.eq(Cat(lines, self.requests.payload.beats)),
         ]
         for queue, unit in ((ahead, fetcher), (behind, gearbox)):
             m.d.comb += [

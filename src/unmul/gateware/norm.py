@@ -38,7 +38,9 @@ PRODUCTS_LATENCY = READ_LATENCY + SHIFT_LATENCY + 1  # from an index to u and x^
 MEASURE_LATENCY = PRODUCTS_LATENCY + 3
 NORM_LATENCY = PRODUCTS_LATENCY + PRODUCT_LATENCY + RESCALE_LATENCY + 1
 CODE_LATENCY = PRODUCTS_LATENCY + SHIFT_LATENCY + 2
-SETTLE = ADD_LATENCY + RSQRT_LATENCY + 2 * MULTIPLY_LATENCY + 4  # the longest way from the sums to a constant of pass two
+SETTLE = (
+    ADD_LATENCY + RSQRT_LATENCY + 2 * MULTIPLY_LATENCY + 4
+)  # the longest way from the sums to a constant of pass two
 SUM_BITS = 50  # of up to 2^16 squares of 18 bits
 SIZE_BITS = 33  # of |u|
 

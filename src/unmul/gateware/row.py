@@ -6,8 +6,8 @@ the sigmoid, then the choice of two factors, then the multiplier, whatever the i
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from unmul.gateware.memory import BlockRam
@@ -47,7 +47,8 @@ class Sigmoid(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        table = [int(value) | int(delta) << FRACTION_BITS for value, delta in zip(SIGMOID_VALUES, SIGMOID_DELTAS)]
+        knots = zip(SIGMOID_VALUES, SIGMOID_DELTAS, strict=True)
+        table = [int(value) | int(delta) << FRACTION_BITS for value, delta in knots]
         m.submodules.table = rom = BlockRam(33, len(table), init=table)
         size = register(m, magnitude(self.x).as_unsigned())
         negative = register(m, Mux(self.negate, ~self.x[-1] & self.x.any(), self.x[-1]))

@@ -51,7 +51,9 @@ class Scoreboard(wiring.Component):
         )
 
     def _has(self, name: str) -> Value:
-        return is_one_of(field(self.word, "opcode"), *(key for key, each in INSTRUCTIONS.items() if name in each.fields))
+        return is_one_of(
+            field(self.word, "opcode"), *(key for key, each in INSTRUCTIONS.items() if name in each.fields)
+        )
 
     def _unit(self, m: Module, unit: str, owns: Value) -> Value:
         """Keep what a unit owns."""

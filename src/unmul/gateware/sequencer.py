@@ -1,7 +1,7 @@
 """The sequencer: fetches, decodes and issues in order, and does the control instructions itself.
 
-An instruction goes to its unit when the unit is free and no unit owns a register that it names. What it reads of scalars,
-scales, tops and the loop counter is taken then. Twin: execute.control_flow, one instruction after the other.
+An instruction goes to its unit when the unit is free and no unit owns a register that it names. What it reads of
+scalars, scales, tops and the loop counter is taken then. Twin: execute.control_flow, one instruction after the other.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["Sequencer"]
 
 
 class Sequencer(wiring.Component):
-    """Members: start, token, prefill of the host, still until done; done, one cycle. program_address, and the word there
-    one cycle later; requests to the weight stream; for each unit operation, start, done, busy and owned, its vector
-    registers. seen, of the vector file; scale, of the norm unit; value, of the stream unit. Why no instruction issues:
-    waits_for_unit, waits_for_register, waits_for_queue.
+    """Members: start, token, prefill of the host, still until done; done, one cycle. program_address, and the word
+    there one cycle later; requests to the weight stream; for each unit operation, start, done, busy and owned, its
+    vector registers. seen, of the vector file; scale, of the norm unit; value, of the stream unit. Why no instruction
+    issues: waits_for_unit, waits_for_register, waits_for_queue.
     """
 
     def __init__(self, parameters: Parameters) -> None:

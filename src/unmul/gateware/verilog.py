@@ -5,13 +5,16 @@ from __future__ import annotations
 from unmul.errors import MissingExtraError
 from unmul.gateware.parameters import Parameters
 
-__all__ = ["TOP", "core_verilog"]
+__all__ = ["BOXED", "TOP", "core_verilog"]
 
 TOP = "core"
+BOXED = "boxed"
 
 
-def core_verilog(parameters: Parameters) -> str:
-    """Verilog of the accelerator; its top module is TOP. The same parameters give the same text.
+def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
+    """Verilog of the accelerator with the top module TOP; boxed, behind shift registers, with the top module BOXED.
+
+    The same parameters give the same text.
 
     Raises:
         GatewareError: parameters that no gateware can have.
@@ -21,7 +24,9 @@ def core_verilog(parameters: Parameters) -> str:
         from amaranth.back import verilog
     except ImportError as error:
         raise MissingExtraError("amaranth", "rtl") from error
+    from unmul.gateware.boxed import Boxed
     from unmul.gateware.core import Core
 
-    text: str = verilog.convert(Core(parameters), name=TOP, emit_src=False, strip_internal_attrs=True)
+    top, name = (Boxed(parameters), BOXED) if boxed else (Core(parameters), TOP)
+    text: str = verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)
     return text

@@ -1,4 +1,4 @@
-"""The core's Verilog as a shared library: Verilator makes C++ of it, the system's compiler the rest; kept by content."""
+"""The core's Verilog as a shared library: Verilator makes C++ of it, a compiler the rest; kept by content."""
 
 from __future__ import annotations
 

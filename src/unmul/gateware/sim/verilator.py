@@ -52,7 +52,11 @@ class Core:
         content = np.ascontiguousarray(image)
         self._handle = ctypes.c_void_p(
             self._library.simulation_new(
-                content.ctypes.data_as(ctypes.c_char_p), content.size, parameters.port_bytes, memory.rate, memory.latency
+                content.ctypes.data_as(ctypes.c_char_p),
+                content.size,
+                parameters.port_bytes,
+                memory.rate,
+                memory.latency,
             )
         )
 
@@ -72,7 +76,9 @@ class Core:
                 f"a program of {words.size} instructions is longer than the program RAM",
                 f"choose program_depth {words.size} or more",
             )
-        self._library.simulation_program(self._handle, words.ctypes.data_as(ctypes.POINTER(ctypes.c_uint64)), words.size)
+        self._library.simulation_program(
+            self._handle, words.ctypes.data_as(ctypes.POINTER(ctypes.c_uint64)), words.size
+        )
 
     def run(self, token: int, *, first: bool = False, prefill: bool = False, limit: int = LIMIT_CYCLES) -> int:
         """One token; returns its cycles.
