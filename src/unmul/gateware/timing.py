@@ -87,7 +87,7 @@ class _Memory:
             step = min(chunk, beats - done)
             words = self.parameters.words(left) - self.parameters.words(left - step)
             left -= step
-            begin = max(begin + step * cycles_per_beat, self._arrival(words))
+            begin = max(max(begin, self.time) + step * cycles_per_beat, self._arrival(words))
             self.taken.append((begin, self.words))
         self.requests[0] = left
         if not left:
