@@ -24,6 +24,7 @@ LIGHT = [
     "unmul.engine.naive", "unmul.engine.cpu", "unmul.engine.sampler", "unmul.runtime", "unmul.runtime.chat",
     "unmul.evaluate", "unmul.evaluate.bits", "unmul.evaluate.score", "unmul.evaluate.tasks", "unmul.evaluate.harness",
     "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval", "unmul.cli.pack", "unmul.cli.info", "unmul.cli.doctor",
+    "unmul.gateware.twin", "unmul.gateware.report", "unmul.gateware.chart", "unmul.cli.rtl", "unmul.cli.rtl_build",
     "unmul.cli.plot", "unmul.cli.serve", "unmul.plot", "unmul.serve.scheduler", "unmul.serve.app",
 ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from unmul.gateware import compile as compiler
 from unmul.gateware import isa
 from unmul.gateware.build import MANIFEST, read_build, write_build
 from unmul.gateware.compile import compile_model
-from unmul.gateware.execute import Memory, Run, control_flow
+from unmul.gateware.execute import EFFECTS, Memory, Run, control_flow
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.twin import CHUNK, Twin
 
@@ -57,6 +57,10 @@ def test_logits_are_those_of_the_definition_for_any_lanes_and_port(packed, param
     assert relative_l2(twin.forward(IDS, a, every=True), naive.forward(IDS, b, every=True)) < TWIN_LOGITS
     assert relative_l2(a.view(np.int32) / 2**20, b) < TWIN_LOGITS
     assert twin.saturations == 0
+
+
+def test_every_instruction_that_changes_anything_has_an_effect():
+    assert set(EFFECTS) == set(isa.INSTRUCTIONS) - {"halt", "loop", "next"}
 
 
 def test_lanes_change_no_bit(packed, compiled):

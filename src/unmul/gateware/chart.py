@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from unmul.errors import MissingExtraError, UsageError
@@ -31,18 +32,17 @@ def draw(found: Mapping[str, Any], out: Path) -> None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise MissingExtraError("matplotlib", "plot") from None
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
     boards = [board for board in found["boards"] if board.get("energy")]
     for key, (colour, label) in BANDS.items():
         _bars(axes, boards, key, colour, label)
     _points(axes)
     axes.set(xscale="log", yscale="log", xlabel="tokens a second, one stream", ylabel="joules a token")
-    axes.set_title(
-        f"{found['model']}, {found['parameters']:,} parameters: modelled, not run; marks are of other models"
-    )
+    title = f"{found['model']}, {found['parameters']:,} parameters: bars modelled, letters published by others"
+    axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.2, which="both")
-    axes.legend(fontsize=7)
+    figure.legend(fontsize=7, loc="outside right upper")
     with atomic_file(out) as handle:
         figure.savefig(handle, format="png", dpi=110, metadata={"Software": None})
 
@@ -58,13 +58,7 @@ def _bars(axes: Any, boards: list[Mapping[str, Any]], key: str, colour: str, lab
 
 
 def _points(axes: Any) -> None:
-    axes.scatter(
-        [mark.tokens_per_second for mark in MARKS],
-        [mark.millijoules / 1000 for mark in MARKS],
-        marker="x",
-        color="#000000",
-        label="published by others, each obtained in its own way",
-    )
-    for mark in MARKS:
-        place = (mark.tokens_per_second, mark.millijoules / 1000)
-        axes.annotate(f"{mark.system}: {mark.model}", place, xytext=(5, -8), textcoords="offset points", fontsize=6)
+    """Each mark as a letter that the legend explains."""
+    for letter, mark in zip(ascii_uppercase, MARKS, strict=False):
+        place = ([mark.tokens_per_second], [mark.millijoules / 1000])
+        axes.scatter(*place, marker=f"${letter}$", s=45, color="#000000", label=f"{mark.system}: {mark.model}")

@@ -21,7 +21,7 @@ from unmul.gateware.parameters import Parameters
 from unmul.gateware.scalar import Ints, Scalar, multiply
 from unmul.gateware.weight_code import unpack_rows
 
-__all__ = ["Memory", "Quantised", "Run", "control_flow"]
+__all__ = ["EFFECTS", "Memory", "Quantised", "Run", "control_flow"]
 
 Bytes = npt.NDArray[np.uint8]
 _RECOMPILE = "compile the model again"
@@ -141,7 +141,7 @@ class Run:
             GatewareError: it reads what no instruction has written, or beats that no request delivers.
         """
         try:
-            _EFFECTS[operation.name](self, operation, counter)
+            EFFECTS[operation.name](self, operation, counter)
         except KeyError as missing:
             raise GatewareError(f"{operation.name} reads register {missing} before it is written", _RECOMPILE) from None
 
@@ -252,7 +252,7 @@ class Run:
         return stream.reshape(*starts.shape, count, -1)
 
 
-_EFFECTS = {
+EFFECTS = {
     "set": Run._set, "stream": Run._request, "embed": Run._embed, "load": Run._load, "scale": Run._scale,
     "tmatmul": Run._tmatmul, "thead": Run._thead, "norm": Run._norm, "quant": Run._quant,
     "silu": Run._silu, "gate": Run._gate, "scan": Run._scan, "mul": Run._mul,

@@ -81,8 +81,9 @@ def image_bytes(config: ModelConfig, parameters: Parameters) -> int:
 
 
 def _matrix_beats(config: ModelConfig, parameters: Parameters) -> dict[str, int]:
-    shapes = {name: config.tensor_shapes[name] for name in config.ternary_names}
-    return {name: rows * parameters.row_beats(columns) for name, (rows, columns) in shapes.items()}
+    shapes = config.tensor_shapes
+    names = config.ternary_names
+    return {name: shapes[name][0] * parameters.row_beats(shapes[name][1]) for name in names}
 
 
 def luts(parameters: Parameters) -> int:

@@ -25,7 +25,7 @@ from unmul.gateware.marks import MARKS, PAPER_BLOCK
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.timing import Timing, model_time
 
-__all__ = ["Result", "evaluate_board", "open_shape", "paper_blocks", "report"]
+__all__ = ["Result", "evaluate_board", "open_shape", "paper_blocks", "report", "zero_checkpoint"]
 
 CYCLES = "modelled"  # how cycles were obtained
 
@@ -76,7 +76,7 @@ def open_shape(model: str) -> PackedCheckpoint:
     """A packed folder, or a preset by name with weights of zero: neither time nor energy depends on them here."""
     if model.lower() not in PRESETS or Path(model).exists():
         return PackedCheckpoint.open(Path(model))
-    return _zeros(preset(model), Path(model))
+    return zero_checkpoint(preset(model), Path(model))
 
 
 def evaluate_board(packed: PackedCheckpoint, board: Board, lanes: int | None = None) -> Result:
@@ -110,7 +110,7 @@ def paper_blocks() -> Iterator[dict[str, Any]]:
 
     Lanes are those that the port feeds. The paper's program lacks output projection, GLU and head; ours lacks the head.
     """
-    packed = _zeros(ModelConfig(vocab_size=16, hidden_size=512, num_hidden_layers=1), Path("block"))
+    packed = zero_checkpoint(ModelConfig(vocab_size=16, hidden_size=512, num_hidden_layers=1))
     for published in PAPER_BLOCK:
         port = published.port_bytes
         memory = replace(BOARDS["sim"], port_bytes=port, bandwidth=60e6 * port, clock_mhz=60, lanes=max(20, 5 * port))
@@ -127,7 +127,7 @@ def _evaluated(packed: PackedCheckpoint, board: Board, lanes: int | None) -> dic
         return {"board": board.name, "refused": str(error)}
 
 
-def _zeros(config: ModelConfig, folder: Path) -> PackedCheckpoint:
+def zero_checkpoint(config: ModelConfig, folder: Path = Path("zeros")) -> PackedCheckpoint:
     """A packed checkpoint of a shape whose tensors take no memory."""
     specs = packed_specs(config)
     tensors = {name: np.broadcast_to(np.zeros((), spec.dtype), spec.shape) for name, spec in specs.items()}

@@ -79,15 +79,14 @@ class _Memory:
 
     def take(self, beats: int, begin: float, cycles_per_beat: float) -> float:
         """When a unit that begins now has taken so many beats, at most one in so many cycles."""
-        chunk = max(
-            1, self.parameters.buffer_words * self.parameters.port_bytes // self.parameters.beat_bytes // CHUNKS
-        )
+        buffer = self.parameters.buffer_words * self.parameters.port_bytes // self.parameters.beat_bytes
+        chunk = max(1, buffer // CHUNKS)
         left = self.requests[0]
         for done in range(0, beats, chunk):
             step = min(chunk, beats - done)
             words = self.parameters.words(left) - self.parameters.words(left - step)
             left -= step
-            begin = max(begin + step * cycles_per_beat, self._arrival(words))
+            begin = max(max(begin, self.time) + step * cycles_per_beat, self._arrival(words))
             self.taken.append((begin, self.words))
         self.requests[0] = left
         if not left:
@@ -121,10 +120,8 @@ def model_time(program: Sequence[Operation], parameters: Parameters, board: Boar
         cycles, beats = _cycles(operation, parameters)
         end = now + cycles
         if beats:
-            end = (
-                math.ceil(memory.take(beats, now, (cycles - PIPELINE[operation.name]) / beats))
-                + PIPELINE[operation.name]
-            )
+            extra = PIPELINE[operation.name]
+            end = math.ceil(memory.take(beats, now, (cycles - extra) / beats)) + extra
             starved += end - now - cycles
             lanes += beats * ("beats" in operation.values)
         busy[operation.unit] += end - now
