@@ -26,7 +26,7 @@ SURFACE = {
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
     "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --json",
-    "rtl": "build report",
+    "rtl": "build sim synth report",
     "info": "MODEL --json",
     "doctor": "--json",
 }
@@ -34,6 +34,8 @@ SURFACE = {
 
 RTL_SURFACE = {
     "build": "MODEL --board --lanes --out --json",
+    "sim": "MODEL --prompt -p --new -n --board --lanes --json",
+    "synth": "--board --lanes --seeds --json",
     "report": "MODEL --board --lanes --out --json",
 }
 

@@ -6,8 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from unmul.errors import GatewareError
-from unmul.gateware.fetch import ADDRESS_BITS, WeightStream, line_words
+from unmul.gateware.fetch import ADDRESS_BITS, WeightStream
 from unmul.gateware.isa import INSTRUCTIONS
 from unmul.gateware.memory import BlockRam
 from unmul.gateware.norm import NormUnit
@@ -32,13 +31,6 @@ class Core(wiring.Component):
     """
 
     def __init__(self, parameters: Parameters) -> None:
-        if parameters.port_bytes & (parameters.port_bytes - 1):
-            raise GatewareError(f"port_bytes {parameters.port_bytes} is no power of two", "choose 1, 2, 4, 8, 16, ...")
-        if parameters.buffer_words < line_words(parameters):
-            raise GatewareError(
-                f"buffer_words {parameters.buffer_words} does not hold a beat",
-                f"choose {line_words(parameters)} or more",
-            )
         self._parameters = parameters
         ports = {
             "start": In(1),

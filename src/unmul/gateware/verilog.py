@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unmul.errors import MissingExtraError
+from unmul.errors import GatewareError, MissingExtraError
 from unmul.gateware.parameters import Parameters
 
 __all__ = ["BOXED", "TOP", "core_verilog"]
@@ -26,7 +26,16 @@ def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
         raise MissingExtraError("amaranth", "rtl") from error
     from unmul.gateware.boxed import Boxed
     from unmul.gateware.core import Core
+    from unmul.gateware.fetch import line_words
 
+    _check(parameters, line_words(parameters))
     top, name = (Boxed(parameters), BOXED) if boxed else (Core(parameters), TOP)
     text: str = verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)
     return text
+
+
+def _check(parameters: Parameters, line: int) -> None:
+    if parameters.port_bytes & (parameters.port_bytes - 1):
+        raise GatewareError(f"port_bytes {parameters.port_bytes} is no power of two", "choose 1, 2, 4, 8, 16, ...")
+    if parameters.buffer_words < line:
+        raise GatewareError(f"buffer_words {parameters.buffer_words} does not hold a beat", f"choose {line} or more")
