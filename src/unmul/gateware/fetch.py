@@ -17,7 +17,7 @@ from unmul.gateware.memory import BlockRam
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.pipeline import register
 
-__all__ = ["ADDRESS_BITS", "REQUEST", "Fetcher", "Gearbox", "WeightStream", "WordBuffer", "line_words"]
+__all__ = ["ADDRESS_BITS", "REQUEST", "Fetcher", "Gearbox", "Skid", "WeightStream", "WordBuffer", "line_words"]
 
 ADDRESS_BITS = 32  # of a port word
 BEAT_BITS = 26  # beats of one request
@@ -132,30 +132,62 @@ class Gearbox(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lines, beats = Signal.like(self.requests.payload.lines), Signal(BEAT_BITS)
+        more, one = Signal(), Signal()  # lines are left; the beat at hand is the last one
         held = Signal(range(self._line + self._beat + 1))  # bytes
+        whole, fits, fits_then = Signal(), Signal(init=1), Signal()  # a beat; a line beside it; a line behind it
         buffer = Signal(8 * (self._line + self._beat))  # zero from byte `held` on
-        sent, last, taken = Signal(), Signal(), Signal()
-        after = Signal.like(held)
+        sent, taken, begun = Signal(), Signal(), Signal()
+        after, coming = Signal.like(held), Signal.like(held)
         m.d.comb += [
-            self.beats.valid.eq((held >= self._beat) & beats.any()),
+            self.beats.valid.eq(whole),
             self.beats.payload.eq(buffer),
-            sent.eq(self.beats.valid & self.beats.ready),
-            last.eq(sent & (beats == 1)),
-            after.eq(Mux(last, 0, Mux(sent, held - self._beat, held))),
-            self.lines.ready.eq((after <= self._beat) & lines.any()),
+            sent.eq(whole & self.beats.ready),
+            after.eq(Mux(sent, Mux(one, 0, held - self._beat), held)),
+            self.lines.ready.eq(more & Mux(sent, fits_then, fits)),
             taken.eq(self.lines.valid & self.lines.ready),
+            coming.eq(after + Mux(taken, self._line, 0)),
             self.requests.ready.eq(~beats.any()),
+            begun.eq(self.requests.ready & self.requests.valid),
         ]
-        kept = Mux(last, 0, Mux(sent, buffer >> 8 * self._beat, buffer))
+        kept = Mux(sent, Mux(one, 0, buffer >> 8 * self._beat), buffer)
         added = self.lines.payload & taken.replicate(8 * self._line)
         m.d.sync += [
-            held.eq(after + Mux(taken, self._line, 0)),
+            held.eq(coming),
+            whole.eq(coming >= self._beat),
+            fits.eq(coming <= self._beat),
+            fits_then.eq(coming <= 2 * self._beat),
             buffer.eq(kept | (added << Cat(Const(0, 3), after[: self._beat.bit_length()]))),
-            lines.eq(lines - taken),
-            beats.eq(beats - sent),
         ]
-        with m.If(self.requests.ready & self.requests.valid):
-            m.d.sync += [lines.eq(self.requests.payload.lines), beats.eq(self.requests.payload.beats)]
+        for count, step, begin in ((lines, taken, "lines"), (beats, sent, "beats")):
+            m.d.sync += count.eq(Mux(begun, self.requests.payload[begin], count - step))
+        m.d.sync += [
+            more.eq(Mux(begun, 1, Mux(taken, lines != 1, more))),
+            one.eq(Mux(begun, self.requests.payload.beats == 1, Mux(sent, beats == 2, one))),
+        ]
+        return m
+
+
+class Skid(wiring.Component):
+    """Two places between streams, so that neither side's handshake waits for the other's in the same cycle.
+
+    Members: enters and leaves, streams of `width` bits.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__({"enters": In(stream.Signature(width)), "leaves": Out(stream.Signature(width))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        spare, full = Signal.like(self.enters.payload), Signal()
+        m.d.comb += self.enters.ready.eq(~full)
+        with m.If(self.leaves.ready | ~self.leaves.valid):
+            m.d.sync += [
+                self.leaves.valid.eq(full | self.enters.valid),
+                self.leaves.payload.eq(Mux(full, spare, self.enters.payload)),
+                full.eq(0),
+            ]
+        with m.Elif(self.enters.valid & ~full):
+            m.d.sync += [spare.eq(self.enters.payload), full.eq(1)]
         return m
 
 
@@ -186,7 +218,9 @@ class WeightStream(wiring.Component):
         m.submodules.gearbox = gearbox = Gearbox(p)
         wiring.connect(m, wiring.flipped(self.addresses), fetcher.addresses)
         wiring.connect(m, buffer.lines, gearbox.lines)
-        wiring.connect(m, wiring.flipped(self.beats), gearbox.beats)
+        m.submodules.skid = skid = Skid(8 * p.beat_bytes)
+        wiring.connect(m, gearbox.beats, skid.enters)
+        wiring.connect(m, wiring.flipped(self.beats), skid.leaves)
         m.d.comb += [
             buffer.write.eq(self.data_valid),
             buffer.write_data.eq(self.data),
@@ -199,13 +233,14 @@ class WeightStream(wiring.Component):
         """Count a request's lines once, then let the fetcher and the gearbox each take it when it can."""
         p = self._parameters
         line = line_words(p) * p.port_bytes
-        size = register(m, self.requests.payload.beats * p.beat_bytes + (line - 1))
+        size = register(m, register(m, self.requests.payload.beats) * p.beat_bytes) + (line - 1)
         lines = (size // line)[: _line_bits(p)]
-        counted = Signal()
         m.submodules.ahead = ahead = fifo.SyncFIFO(width=len(fetcher.requests.payload.as_value()), depth=QUEUED)
         m.submodules.behind = behind = fifo.SyncFIFO(width=len(gearbox.requests.payload.as_value()), depth=QUEUED)
         room = ahead.w_rdy & behind.w_rdy
-        m.d.sync += counted.eq(self.requests.valid & ~self.requests.ready)
+        waited = Signal(2)  # cycles that this request has held still, up to 3
+        counted = waited.all()
+        m.d.sync += waited.eq(Mux(self.requests.valid & ~self.requests.ready, Mux(counted, waited, waited + 1), 0))
         m.d.comb += [
             self.requests.ready.eq(counted & room),
             ahead.w_en.eq(self.requests.ready & self.requests.valid),

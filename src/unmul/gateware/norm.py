@@ -225,7 +225,8 @@ class NormUnit(wiring.Component):
         table = [int(v) | int(d) << OPERAND_BITS for v, d in zip(RECIPROCAL_VALUES, RECIPROCAL_DELTAS, strict=True)]
         m.submodules.reciprocal = rom = BlockRam(OPERAND_BITS + 9, len(table), init=table)
         m.d.comb += rom.read_address.eq(x[8:16])
-        value, delta = rom.read_data[:OPERAND_BITS], rom.read_data[OPERAND_BITS:]
+        found = register(m, rom.read_data)
+        value, delta = found[:OPERAND_BITS], found[OPERAND_BITS:]
         cut = (register(m, delta * x[:8]) + 128) >> 8
         inverse = Mux(x.any(), value - cut, 0)[:OPERAND_BITS]
         return register(m, Cat(inverse, Const(0, 1)).as_signed())

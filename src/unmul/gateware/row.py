@@ -21,7 +21,7 @@ from unmul.gateware.vectors import READ_LATENCY, WRITE_LATENCY
 __all__ = ["RowUnit", "Sigmoid", "StateAccess"]
 
 KNOT_BITS = 15  # of a magnitude, below the table's entry
-SIGMOID_LATENCY = PRODUCT_LATENCY + 4
+SIGMOID_LATENCY = PRODUCT_LATENCY + 5
 SUM_LATENCY = PRODUCT_LATENCY + 3  # from the two factors to the sum before saturation
 LATENCY = READ_LATENCY + SIGMOID_LATENCY + SUM_LATENCY + 1
 
@@ -53,11 +53,12 @@ class Sigmoid(wiring.Component):
         size = register(m, magnitude(self.x).as_unsigned())
         negative = register(m, Mux(self.negate, ~self.x[-1] & self.x.any(), self.x[-1]))
         m.d.comb += rom.read_address.eq(size[KNOT_BITS : KNOT_BITS + 9])
-        value, delta = rom.read_data[:FRACTION_BITS], rom.read_data[FRACTION_BITS:]
-        cut = (product(m, delta, register(m, size[:KNOT_BITS])) + (1 << KNOT_BITS - 1)) >> KNOT_BITS
-        beyond = delay(m, size[KNOT_BITS + 9 :].any(), PRODUCT_LATENCY + 1)
+        found = register(m, rom.read_data)
+        value, delta = found[:FRACTION_BITS], found[FRACTION_BITS:]
+        cut = (product(m, delta, delay(m, size[:KNOT_BITS], 2)) + (1 << KNOT_BITS - 1)) >> KNOT_BITS
+        beyond = delay(m, size[KNOT_BITS + 9 :].any(), PRODUCT_LATENCY + 2)
         below = register(m, Mux(beyond, 0, (delay(m, value, PRODUCT_LATENCY) - cut)[: FRACTION_BITS + 1]))
-        m.d.sync += self.y.eq(Mux(delay(m, negative, PRODUCT_LATENCY + 2), below, (1 << FRACTION_BITS) - below))
+        m.d.sync += self.y.eq(Mux(delay(m, negative, PRODUCT_LATENCY + 3), below, (1 << FRACTION_BITS) - below))
         return m
 
 

@@ -19,7 +19,7 @@ __all__ = ["ADD_LATENCY", "MULTIPLY_LATENCY", "RSQRT_LATENCY", "Normaliser", "Sm
 
 MULTIPLY_LATENCY = 2
 ADD_LATENCY = 3
-RSQRT_LATENCY = 3
+RSQRT_LATENCY = 4
 
 
 class Small(NamedTuple):
@@ -61,7 +61,8 @@ def rsqrt(m: Module, x: Small) -> Small:
     m.submodules.rsqrt = rom = BlockRam(16 + 7, len(table), init=table)
     odd = x.exponent[0]
     m.d.comb += rom.read_address.eq(Cat(x.mantissa[7:15], odd))
-    value, delta = rom.read_data[:16], rom.read_data[16:]
+    found = register(m, rom.read_data)  # block RAM is slow: nothing follows it in the same cycle
+    value, delta = found[:16], found[16:]
     cut = (register(m, delta * x.mantissa[:7]) + 64) >> 7
     return Small(register(m, (value - cut)[:MANTISSA_BITS]), register(m, -(x.exponent >> 1) - 23 - odd))
 
