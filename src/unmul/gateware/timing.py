@@ -1,8 +1,8 @@
 """How many cycles a token takes, modelled: the sequencer's rules, the units' rates, and a memory behind its buffer.
 
-Every figure from here is to be called "modelled"; the RTL simulation gives the true one, within half a percent of it for
-the embedded model. Issue is in order, one instruction a cycle, when unit and registers are free; the stream unit waits
-for words that have not come.
+Every figure from here is to be called "modelled"; the RTL simulation gives the true one, within half a percent for the
+embedded model. Issue is in order, one instruction a cycle, when unit and registers are free; the stream unit waits for
+words that have not come.
 """
 
 from __future__ import annotations
