@@ -47,7 +47,7 @@ class Tape:
     def product(
         self, name: str, shape: tuple[int, int], codes: Callable[[], npt.NDArray[np.int8]], **registers: int
     ) -> None:
-        """A product with the matrix [N, K] that codes() gives, scaled by STREAMED: tmatmul or thead with its registers."""
+        """A product (tmatmul or thead) with the matrix [N, K] that codes() gives, scaled by STREAMED."""
         rows, beats = shape[0], self.parameters.row_beats(shape[1])
         self.emit(name, **registers, sa=STREAMED, count=rows, beats=beats)
         self._append(rows * beats, lambda: pack_rows(codes(), self.parameters.lanes).reshape(-1))
