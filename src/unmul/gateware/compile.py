@@ -23,17 +23,16 @@ from unmul.errors import CheckpointError
 from unmul.gateware.isa import Operation
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.scalar import Scalar, constant
+from unmul.gateware.tape import STREAMED, Bytes, Tape, vector_stream
 from unmul.gateware.units import BOUND_BITS, FRACTION_BITS
-from unmul.gateware.weight_code import pack_rows
 
-__all__ = ["Compiled", "Plan", "compile_model", "fraction_bits", "plan_model", "vector_stream"]
+__all__ = ["Compiled", "Plan", "compile_model", "fraction_bits", "plan_model"]
 
-Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Regions = dict[str, tuple[int, int]]
 
-# Scalar registers. The stream's scales pass through the first; the others are constants of the model.
-STREAMED, EPS_RESIDUAL, EPS_NORM, EPS_WIDTH, EPS_HIDDEN, ROOT_NORM, ROOT_WIDTH, ROOT_HIDDEN = range(8)
+# Scalar registers that hold constants of the model; the one before them is the tape's.
+EPS_RESIDUAL, EPS_NORM, EPS_WIDTH, EPS_HIDDEN, ROOT_NORM, ROOT_WIDTH, ROOT_HIDDEN = range(STREAMED + 1, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,49 +109,6 @@ def fraction_bits(values: Floats) -> int:
     return 15 - int(np.frexp(np.abs(values).max())[1]) if np.any(values) else 0
 
 
-def vector_stream(values: npt.NDArray[np.int16], parameters: Parameters) -> Bytes:
-    """Elements [..., n] -> bytes of whole beats [..., beats * beat_bytes]."""
-    beats, each = parameters.vector_beats(values.shape[-1]), parameters.beat_elements
-    elements = np.zeros((*values.shape[:-1], beats * each), "<i2")
-    elements[..., : values.shape[-1]] = values
-    stream = np.zeros((*values.shape[:-1], beats, parameters.beat_bytes), np.uint8)
-    stream[..., : 2 * each] = elements.view(np.uint8).reshape(*values.shape[:-1], beats, 2 * each)
-    return stream.reshape(*values.shape[:-1], -1)
-
-
-@dataclass
-class _Tape:
-    """Instructions, and what makes the bytes that they take from the stream, in the same order."""
-
-    parameters: Parameters
-    operations: list[Operation] = field(default_factory=list)
-    parts: list[Callable[[], Bytes]] = field(default_factory=list)
-    beats: int = 0
-
-    def emit(self, name: str, **values: int) -> None:
-        self.operations.append(Operation(name, values))
-
-    def load(self, vd: int, values: npt.NDArray[np.int16]) -> None:
-        self.emit("load", vd=vd, count=values.size)
-        self._append(self.parameters.vector_beats(values.size), lambda: vector_stream(values, self.parameters))
-
-    def scale(self, value: float) -> None:
-        self.emit("scale", sd=STREAMED)
-        header = np.array(constant(value), np.int64).astype("<u2").view(np.uint8)
-        self._append(1, lambda: np.pad(header, (0, self.parameters.beat_bytes - header.size)))
-
-    def product(
-        self, name: str, shape: tuple[int, int], codes: Callable[[], npt.NDArray[np.int8]], **registers: int
-    ) -> None:
-        rows, beats = shape[0], self.parameters.row_beats(shape[1])
-        self.emit(name, **registers, sa=STREAMED, count=rows, beats=beats)
-        self._append(rows * beats, lambda: pack_rows(codes(), self.parameters.lanes).reshape(-1))
-
-    def _append(self, beats: int, make: Callable[[], Bytes]) -> None:
-        self.beats += beats
-        self.parts.append(make)
-
-
 class _Model:
     """A packed checkpoint in the accelerator's numbers."""
 
@@ -187,16 +143,16 @@ class _Model:
         padded[:, : rows.shape[1]] = rows
         return padded.reshape(-1)
 
-    def layer(self, layer: int) -> _Tape:
+    def layer(self, layer: int) -> Tape:
         """One layer: v0 is the residual stream, v1 what was normalised, gains wait in v4 to v7."""
-        tape, at = _Tape(self._parameters), f"model.layers.{layer}."
+        tape, at = Tape(self._parameters), f"model.layers.{layer}."
         self._mix_tokens(tape, at, layer)
         self._mix_channels(tape, at)
         return tape
 
-    def head(self) -> _Tape:
+    def head(self) -> Tape:
         """Final norm and head."""
-        tape = _Tape(self._parameters)
+        tape = Tape(self._parameters)
         tape.load(7, self._norm_gain("model.norm.weight"))
         self._norm(tape, 1, 0, 7, EPS_RESIDUAL)
         gain_bits = self._load_gain(tape, 6, "lm_head")
@@ -204,7 +160,7 @@ class _Model:
         self._product(tape, "lm_head", FRACTION_BITS - gain_bits, qa=0)
         return tape
 
-    def _mix_tokens(self, tape: _Tape, at: str, layer: int) -> None:
+    def _mix_tokens(self, tape: Tape, at: str, layer: int) -> None:
         """Everything that a product needs is loaded before it, so that the norm and row units work beside it."""
         width = self._width
         tape.load(7, self._norm_gain(at + "attn_norm.weight"))
@@ -231,7 +187,7 @@ class _Model:
         tape.load(7, self._norm_gain(at + "mlp_norm.weight"))
         self._product(tape, at + "attn.o_proj", self.residual_bits - o_bits, vd=0, qa=0, add=1)
 
-    def _mix_channels(self, tape: _Tape, at: str) -> None:
+    def _mix_channels(self, tape: Tape, at: str) -> None:
         hidden = self._hidden
         gate_bits = self._load_gain(tape, 5, at + "mlp.gate_proj")
         self._norm(tape, 1, 0, 7, EPS_RESIDUAL)
@@ -245,13 +201,13 @@ class _Model:
         tape.emit("quant", qd=2, va=2, vb=6, sa=EPS_HIDDEN, sb=ROOT_HIDDEN, count=hidden)
         self._product(tape, at + "mlp.down_proj", self.residual_bits - down_bits, vd=0, qa=2, add=1)
 
-    def _norm(self, tape: _Tape, vd: int, va: int, vb: int, eps: int) -> None:
+    def _norm(self, tape: Tape, vd: int, va: int, vb: int, eps: int) -> None:
         tape.emit("norm", vd=vd, va=va, vb=vb, sa=eps, sb=ROOT_NORM, count=self._width)
 
-    def _quantise(self, tape: _Tape, qd: int, va: int, vb: int) -> None:
+    def _quantise(self, tape: Tape, qd: int, va: int, vb: int) -> None:
         tape.emit("quant", qd=qd, va=va, vb=vb, sa=EPS_WIDTH, sb=ROOT_WIDTH, count=self._width)
 
-    def _product(self, tape: _Tape, name: str, bits: int, rows: range | None = None, **registers: int) -> None:
+    def _product(self, tape: Tape, name: str, bits: int, rows: range | None = None, **registers: int) -> None:
         """A projection whose result has FRACTION_BITS or residual_bits; `bits` is that less what the gain had."""
         weight = name + ".weight"
         count, columns = self._packed.config.tensor_shapes[weight]
@@ -261,7 +217,7 @@ class _Model:
         kind = "tmatmul" if "vd" in registers else "thead"
         tape.product(kind, (len(taken), columns), lambda: self._packed.codes(weight)[part], **registers)
 
-    def _load_gain(self, tape: _Tape, vd: int, name: str) -> int:
+    def _load_gain(self, tape: Tape, vd: int, name: str) -> int:
         """Load the gain of a projection's own norm with as many fraction bits as it can have; returns how many."""
         gain = self._dense(name + ".norm.weight")
         bits = fraction_bits(gain)
