@@ -5,6 +5,7 @@ import json
 import pytest
 
 from unmul.cli.app import main
+from unmul.errors import MissingExtraError
 from unmul.gateware.build import read_build
 from unmul.gateware.twin import Twin
 
@@ -24,6 +25,22 @@ def test_build_writes_what_its_manifest_says_and_what_speaks(capsys, speaker, tm
     assert (tmp_path / "build" / "weights.bin").stat().st_size == found["image"]["bytes"]
     twin = Twin(read_build(tmp_path / "build"))
     assert twin.forward([1, 2], twin.new_state()).any()
+
+
+def test_build_writes_the_core_where_amaranth_is(capsys, speaker, tmp_path, monkeypatch):
+    whole, bare = tmp_path / "whole", tmp_path / "bare"
+    assert main(["rtl", "build", str(speaker), "--lanes", "24", "--out", str(whole)]) == 0
+    assert "module core(" in (whole / "core.v").read_text()
+
+    def missing(_parameters):
+        raise MissingExtraError("amaranth", "rtl")
+
+    monkeypatch.setattr("unmul.gateware.verilog.core_verilog", missing)
+    assert main(["rtl", "build", str(speaker), "--out", str(bare)]) == 0
+    assert "written without core.v: amaranth is not installed" in capsys.readouterr().err
+    assert sorted(path.name for path in bare.iterdir()) == sorted(
+        {*(path.name for path in whole.iterdir())} - {"core.v"}
+    )
 
 
 def test_build_shows_what_was_built(capsys, speaker, tmp_path):

