@@ -32,7 +32,9 @@ constexpr const char* kFields[][2] = {
     {"rms_norm_eps", "1e-06"},
     {"tie_word_embeddings", "false"},
     {"use_lower_bound", "true"},
+    {"use_shared_norm", "false"},
     {"use_short_conv", "false"},
+    {"use_state_norm", "false"},
     {"vocab_size", "32000"},
 };
 constexpr const char* kFixed[] = {"num_heads", "expand_ratio", "use_short_conv", "tie_word_embeddings"};
@@ -139,7 +141,8 @@ Config parse_config(std::string_view text) {
     const int width = fields.count("hidden_size"), vocabulary = fields.count("vocab_size");
     const int begin = fields.token("bos_token_id", vocabulary), end = fields.token("eos_token_id", vocabulary);
     const Shape shape{fields.count("num_hidden_layers"), width, hidden_size(fields, width), vocabulary,
-                      float(fields.positive("rms_norm_eps"))};
+                      float(fields.positive("rms_norm_eps")), fields.truth("use_shared_norm"),
+                      fields.truth("use_state_norm")};
     Fields::check(std::max(shape.width, shape.hidden) <= kMaxColumns, "hidden_size", "is more than an int32 sum can hold");
     return {shape, fields.truth("use_lower_bound"), embeddings == "int8", begin < 0 ? end : begin, end,
             quantization.at("checksum", Json::kString).text, meaning(fields, embeddings)};

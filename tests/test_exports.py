@@ -58,6 +58,8 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
 
 
 def inherited_doc(owner: type, method: str) -> bool:
-    """Whether a method fulfils a contract documented elsewhere: a base class's, the engines', a module's."""
+    """Whether a method fulfils a contract documented elsewhere: a base class's, the engines', PyTorch's, Amaranth's."""
     contracts = (*owner.__mro__[1:], Engine)
-    return method == "forward" or any(getattr(vars(base).get(method), "__doc__", None) for base in contracts)
+    return method in ("forward", "elaborate") or any(
+        getattr(vars(base).get(method), "__doc__", None) for base in contracts
+    )

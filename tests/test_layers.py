@@ -14,8 +14,8 @@ ROOT = Path(unmul.__file__).parent
 # A part may import parts of a lower level, and its own. Every part must be listed.
 LEVELS = {
     "errors": 0, "machine": 0, "energy": 0, "files": 1, "ternary": 1, "config": 1, "checkpoint": 2, "ops": 3, "data": 3,
-    "model": 4, "engine": 4, "evaluate": 5, "train": 6, "hf": 6, "runtime": 6, "plot": 6, "assets": 0, "serve": 7,
-    "cli": 8, "__main__": 9, "__init__": 9,
+    "model": 4, "engine": 4, "gateware": 5, "evaluate": 6, "train": 7, "hf": 7, "runtime": 7, "plot": 7, "assets": 0,
+    "serve": 8, "cli": 9, "__main__": 10, "__init__": 10,
 }  # fmt: skip
 
 # Modules without torch, whatever is installed; those of parts that do not exist yet are passed over.
@@ -24,6 +24,7 @@ LIGHT = [
     "unmul.engine", "unmul.engine.naive", "unmul.engine.cpu", "unmul.engine.sampler", "unmul.runtime",
     "unmul.runtime.chat", "unmul.evaluate", "unmul.evaluate.bits", "unmul.evaluate.score", "unmul.evaluate.tasks",
     "unmul.evaluate.harness", "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval", "unmul.cli.pack", "unmul.cli.info",
+    "unmul.gateware.twin", "unmul.gateware.report", "unmul.gateware.chart", "unmul.cli.rtl", "unmul.cli.rtl_build",
     "unmul.cli.doctor", "unmul.cli.plot", "unmul.cli.serve", "unmul.plot", "unmul.serve.scheduler", "unmul.serve.app",
 ]  # fmt: skip
 

@@ -9,11 +9,19 @@ __all__ = [
     "ENGINE_LOGITS",
     "EXPONENTIAL",
     "FLOAT32_SUMS",
+    "GATE_STEPS",
     "GOLDEN",
     "GOLDEN_LOSSES",
     "INT8_GRADIENTS",
     "NEAR_TIE",
+    "NORM_STEPS",
+    "RECIPROCAL",
+    "SCALAR_CUT",
+    "SCALAR_RSQRT",
+    "SCALE_OF_CODES",
+    "SIGMOID",
     "SPLIT_BATCHES",
+    "TWIN_LOGITS",
     "relative_l2",
 ]
 
@@ -34,6 +42,16 @@ NEAR_TIE = 2e-4  # of n*s, up to 127 = 2^7 in float32: some tens of its last bit
 ENGINE_LOGITS = 1e-4  # native against NumPy where no int8 code moves: order of summation and exp
 EXPONENTIAL = 2e-7  # relative error of the native exp: a little over one unit of the last place
 BF16_ROUNDING = 8e-3  # one rounding to 8 bits, 2^-9; Triton's interpreter cuts instead, up to 2^-7
+SCALAR_CUT = 2**-15  # one mantissa of the accelerator cut to 16 bits
+SCALAR_RSQRT = 2**-15  # table of 512, linear in between
+RECIPROCAL = 1.5e-5  # relative: table of 256, its values rounded to 17 bits
+SIGMOID = 1.3e-5  # absolute: knots 1/32 apart, linear in between
+GATE_STEPS = 0.5  # of the last place: one rounding
+NORM_STEPS = 6e-5  # relative to the largest element: a mantissa cut twice, rsqrt's table, operands of 18 bits
+SCALE_OF_CODES = 1.5e-4  # relative: rsqrt's table and four mantissas cut to 16 bits
+TWIN_LOGITS = (
+    6e-2  # int8 codes that move: gains changed by 1e-6 move the definition's own logits by 2.5e-2 in this model
+)
 
 
 def relative_l2(found: Any, expected: Any) -> float:

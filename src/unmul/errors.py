@@ -5,6 +5,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "EngineError",
+    "GatewareError",
     "MissingExtraError",
     "TokenizerError",
     "TrainingError",
@@ -53,6 +54,10 @@ class TrainingError(UnmulError):
 
 class EngineError(UnmulError):
     """A native engine cannot run here or failed its self-test."""
+
+
+class GatewareError(UnmulError):
+    """An accelerator cannot be built, does not hold the model, or was given a broken program."""
 
 
 class MissingExtraError(UnmulError):

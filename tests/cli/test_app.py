@@ -10,10 +10,12 @@ import time
 from dataclasses import replace
 
 import pytest
+from cyclopts import App
 from speakers import SPEAKER, run_unmul, speaking_latent
 
 from unmul.checkpoint import pack
 from unmul.cli.app import VERBS, app, main
+from unmul.cli.rtl import RTL_VERBS
 
 # The command line is a promise: a change here is a change for every user. Names as a reader sees them.
 SURFACE = {
@@ -24,14 +26,25 @@ SURFACE = {
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
     "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --json",
+    "rtl": "build sim synth report",
     "info": "MODEL --json",
     "doctor": "--json",
 }
 
 
-def names_of(verb: str) -> str:
+RTL_SURFACE = {
+    "build": "MODEL --board --lanes --out --json",
+    "sim": "MODEL --prompt -p --new -n --board --lanes --json",
+    "synth": "--board --lanes --seeds --json",
+    "report": "MODEL --board --lanes --out --json",
+}
+
+
+def names_of(command: App) -> str:
+    if command.default_command is None:
+        return " ".join(RTL_VERBS)
     words = []
-    for argument in app[verb].assemble_argument_collection(default_parameter=app.default_parameter):
+    for argument in command.assemble_argument_collection(default_parameter=app.default_parameter):
         positional = argument.field_info.kind is inspect.Parameter.POSITIONAL_ONLY
         words += [argument.name.lstrip("-").upper()] if positional else argument.names
     return " ".join(words)
@@ -43,7 +56,13 @@ def test_the_verbs_are_the_promised_ones():
 
 @pytest.mark.parametrize("verb", SURFACE)
 def test_the_flags_of_a_verb_are_the_promised_ones(verb):
-    assert names_of(verb) == SURFACE[verb]
+    assert names_of(app[verb]) == SURFACE[verb]
+
+
+@pytest.mark.parametrize("verb", RTL_SURFACE)
+def test_the_flags_of_an_rtl_verb_are_the_promised_ones(verb):
+    assert list(RTL_VERBS) == list(RTL_SURFACE)
+    assert names_of(app["rtl"][verb]) == RTL_SURFACE[verb]
 
 
 def test_help_names_every_verb_and_loads_none():
@@ -63,6 +82,7 @@ def test_help_names_every_verb_and_loads_none():
         (["rum"], "unknown verb 'rum'. Did you mean 'run'? (see unmul --help)"),
         (["--versoin"], "unknown verb '--versoin'. Did you mean '--version'? (see unmul --help)"),
         (["conquer"], f"unknown verb 'conquer'. Choose one of {', '.join(VERBS)} (see unmul --help)"),
+        (["rtl", "bild"], "unknown verb 'bild'. Did you mean 'build'? (see unmul rtl --help)"),
         (["run", "--promt", "a"], "Unknown option: --promt. Did you mean --prompt? (see unmul run --help)"),
         (["run", "-n", "x"], 'Invalid value for -n: unable to convert "x" into int (see unmul run --help)'),
         (["run", "--temp"], "--temp requires an argument (see unmul run --help)"),

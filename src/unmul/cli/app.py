@@ -12,13 +12,14 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
 from unmul import __version__
 from unmul.cli.output import note
+from unmul.cli.rtl import RTL_VERBS
 from unmul.cli.usage import explain
 from unmul.errors import UnmulError
 
@@ -32,6 +33,7 @@ VERBS = {
     "pack": "Pack a trained folder at 1.6 bits a ternary weight.",
     "serve": "Serve a model: OpenAI's routes, and a page.",
     "bench": "Measure the speed of a model on this machine.",
+    "rtl": "Put a model on an accelerator: build, report.",
     "info": "Show what a checkpoint folder or a preset holds.",
     "doctor": "Check what this machine offers, and how to get what is missing.",
 }
@@ -95,4 +97,9 @@ def _sentence(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return f"not enough memory {error}"
-    return explain(error, VERBS) if isinstance(error, CycloptsError) else str(error)
+    return explain(error, _verbs(error)) if isinstance(error, CycloptsError) else str(error)
+
+
+def _verbs(error: CycloptsError) -> Collection[str]:
+    """The verbs among which the user chose: the frame's, or those of `unmul rtl`."""
+    return RTL_VERBS if list(error.command_chain or ())[:1] == ["rtl"] else VERBS

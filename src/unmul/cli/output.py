@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["emit", "megabytes", "note", "rows"]
+__all__ = ["columns", "emit", "megabytes", "note", "rows"]
 
 
 def emit(document: Mapping[str, Any]) -> None:
@@ -25,6 +25,16 @@ def rows(pairs: Iterable[tuple[str, str]]) -> str:
     listed = list(pairs)
     width = max(len(name) for name, _ in listed)
     return "\n".join(f"{name:{width}}  {value}" for name, value in listed)
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of words as aligned columns; a line of one word is a title and widens none."""
+    widths: dict[int, int] = {}
+    for line in lines:
+        for place, word in enumerate(line if len(line) > 1 else ()):
+            widths[place] = max(widths.get(place, 0), len(word))
+    padded = ("  ".join(f"{word:{widths.get(place, 0)}}" for place, word in enumerate(line)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
 
 
 def megabytes(count: int) -> str:

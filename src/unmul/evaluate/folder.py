@@ -1,4 +1,5 @@
-"""Any checkpoint folder as something to measure: packed on its native engine, latent or a Llama in PyTorch."""
+"""Any checkpoint folder as something to measure: packed on its native engine or as the accelerator's twin, latent or a
+Llama in PyTorch."""
 
 from __future__ import annotations
 
@@ -9,20 +10,25 @@ from unmul.checkpoint import is_packed, read_config
 from unmul.checkpoint.folder import CONFIG, read_json
 from unmul.data.compressed import fingerprint
 from unmul.engine import open_engine
-from unmul.errors import MissingExtraError
+from unmul.errors import MissingExtraError, UsageError
 from unmul.evaluate.bits import Predictor
 
 __all__ = ["open_any", "weights_checksum"]
 
+TWIN = "twin"  # the device that is NumPy computing what the accelerator would
+
 
 def open_any(folder: Path, device: str = "cpu") -> Predictor[Any]:
-    """A packed folder on its engine; a latent one, or that of a Llama, in PyTorch.
+    """A packed folder on its engine, or as the accelerator computes ("twin"); a latent one, or a Llama's, in PyTorch.
 
     Raises:
+        UsageError: a twin of what is not packed.
         MissingExtraError: the folder needs PyTorch or transformers, which is not installed.
     """
     if not _is_llama(folder) and is_packed(folder):
-        return open_engine(folder, device=device)
+        return _open_twin(folder) if device == TWIN else open_engine(folder, device=device)
+    if device == TWIN:
+        raise UsageError(f"--device {TWIN} runs no latent folder such as {folder}", "unmul pack it first")
     try:
         return _open_llama(folder, device) if _is_llama(folder) else _open_latent(folder, device)
     except ModuleNotFoundError as error:
@@ -40,6 +46,17 @@ def weights_checksum(folder: Path) -> str:
 
 def _is_llama(folder: Path) -> bool:
     return read_json(folder / CONFIG).get("model_type") == "llama"
+
+
+def _open_twin(folder: Path) -> Predictor[Any]:
+    from unmul.checkpoint import PackedCheckpoint
+    from unmul.gateware.boards import BOARDS
+    from unmul.gateware.compile import compile_model
+    from unmul.gateware.fit import choose_parameters
+    from unmul.gateware.twin import Twin
+
+    packed = PackedCheckpoint.open(folder)
+    return Twin(compile_model(packed, choose_parameters(packed.config, BOARDS["sim"])))
 
 
 def _open_latent(folder: Path, device: str) -> Predictor[Any]:

