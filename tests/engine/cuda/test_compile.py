@@ -78,5 +78,5 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
 
 
 def test_what_does_not_compile_is_one_error_with_the_compilers_words() -> None:
-    with pytest.raises(EngineError, match=r"decode\.cu does not compile for sm_80 .*UNMUL_WIDTH.*: report it"):
+    with pytest.raises(EngineError, match=r"(?s)decode\.cu does not compile for sm_80 .*UNMUL_WIDTH.*: report it"):
         compiler.compile_source("decode.cu", "sm_80", {})

@@ -144,8 +144,8 @@ private:
         }
     }
 
-    // Everything is loaded before anything is stored, for the compiler cannot know that they are different places. Rows
-    // beyond the last token and columns of padding have memory, and nobody reads what the products leave there.
+    // Everything is loaded before anything is stored, for the compiler cannot know that they are different places. Padding
+    // is written as zeros; rows beyond the last token have memory, and nobody reads what the products leave there.
     UNMUL_DEVICE void finish() {
         float factor[kTokenGroups][2];
         int32_t sum[kTokenGroups][2];
@@ -170,11 +170,11 @@ private:
             for (int e = 0; e < 4; ++e) {
                 float y[kWarpPanels];
 #pragma unroll
-                for (int p = 0; p < kWarpPanels; ++p) y[p] = float(sums_[p][t][e] - sum[t][e % 2]) * factor[t][e % 2];
+                for (int p = 0; p < kWarpPanels; ++p)
+                    y[p] = exists(p) ? float(sums_[p][t][e] - sum[t][e % 2]) * factor[t][e % 2] : 0;
 #pragma unroll
                 for (int p = 0; p < kWarpPanels; p += kStep) {
-                    if (!exists(p) || (Which == kHead && (token(t, e) >= chunk_.tokens || channel(e, p) >= kVocabulary)))
-                        continue;
+                    if (Which == kHead && (token(t, e) >= chunk_.tokens || channel(e, p) >= kVocabulary)) continue;
                     output()[place(t, e, p)] = Which == kChannelIn ? silu(y[p]) * y[p + kStep - 1]
                                              : Which == kMixOut || Which == kChannelOut ? before[e][p] + y[p]
                                                                                         : y[p];

@@ -19,7 +19,7 @@ __all__ = ["CHUNK", "Reader", "prefill_defines"]
 
 # Enough that products are bound by arithmetic; memory does not grow with the prompt, and Ctrl-C works between two.
 CHUNK = 2048
-HEAD_TOKENS = 256  # logits are wide: only so many tokens of them at a time
+HEAD_TOKENS = 64  # logits are wide: only so many tokens of them at a time
 TOKEN_GROUPS = (2, 4, 8)  # of 8 tokens, for a warp
 WARP_COLUMNS = 4  # warps of a block beside each other
 BLOCK_PANELS = 8
@@ -50,7 +50,8 @@ class Reader:
         self._head(chunk, logits)
 
     def _layer(self, chunk: Chunk) -> None:
-        width, hidden = (-(-size // TILE_ROWS) for size in (self._config.hidden_size, self._config.ffn_size))
+        width = -(-self._config.hidden_size // TILE_ROWS)
+        hidden = padded(self._config.ffn_size, TILE_COLUMNS) // TILE_ROWS  # padding is written, too
         self._rows("mix_in_rows", chunk, chunk.tokens)
         self._product("mix_in", chunk, chunk.tokens, width, 3)
         self._kernel("scan", chunk.tokens)[0]((width, 1, 1), THREADS, _SCAN, self._model, self._workspace, chunk)
@@ -97,10 +98,11 @@ class Reader:
         width, hidden = (padded(size, TILE_COLUMNS) for size in (self._config.hidden_size, self._config.ffn_size))
         device = self._device
         self._ids = device.allocate(4 * CHUNK)
-        self._mixed = device.allocate(4 * CHUNK * 3 * width)
+        # The channel mixer's rows stand where the token mixer's stood.
+        self._mixed = device.allocate(4 * CHUNK * max(3 * width, hidden))
         return Workspace(
             x=device.allocate(4 * CHUNK * width),
-            wide=device.allocate(4 * CHUNK * hidden),
+            wide=self._mixed,
             input=quantised(device, self._config, CHUNK),
             logits=device.allocate(4 * HEAD_TOKENS * self._config.vocab_size),
         )

@@ -73,9 +73,8 @@ public:
     UNMUL_DEVICE void wait() {
         if (threadIdx.x == 0) {
             uint32_t seen;
-            do asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter_) : "memory");
+            do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter_) : "memory");
             while (seen < goal_);
-            asm volatile("fence.acq_rel.gpu;" ::: "memory");
         }
         block_barrier();
     }
