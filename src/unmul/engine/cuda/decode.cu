@@ -146,7 +146,7 @@ public:
 
     UNMUL_DEVICE void run() {
         for (step_ = 0; step_ < call_.count; ++step_) {
-            // One loop and one copy of its code, whatever the product: the caches of instructions are small.
+            // One loop and one copy of its code, whatever the product.
 #pragma unroll 1
             for (int n = 0; n <= kHead * kLayers; ++n) {
                 layer_ = n / kHead;
