@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 import unmul
-from unmul.engine.base import Engine
+from unmul.engine.base import Engine, Writer
+from unmul.engine.cuda.device import Device
 
 HEAVY = {"unmul.engine._native", "unmul.__main__", "unmul.serve.ray"}  # the last needs Ray
 NAMES = sorted(info.name for info in pkgutil.walk_packages(unmul.__path__, "unmul.") if info.name not in HEAVY)
@@ -58,8 +59,8 @@ def test_every_public_name_has_a_docstring(name: str) -> None:
 
 
 def inherited_doc(owner: type, method: str) -> bool:
-    """Whether a method fulfils a contract documented elsewhere: a base class's, the engines', PyTorch's, Amaranth's."""
-    contracts = (*owner.__mro__[1:], Engine)
+    """Whether a method fulfils a contract documented elsewhere: of a base class, an engine, PyTorch or Amaranth."""
+    contracts = (*owner.__mro__[1:], Engine, Writer, Device)
     return method in ("forward", "elaborate") or any(
         getattr(vars(base).get(method), "__doc__", None) for base in contracts
     )

@@ -19,6 +19,7 @@ from unmul.config import ModelConfig
 from unmul.errors import CheckpointError, UsageError
 from unmul.hf import HGRNBitConfig, HGRNBitForCausalLM, RecurrentCache
 from unmul.model import load_model
+from unmul.ops.ternarise.held import ternary_operand
 
 IDS = torch.tensor([[5, 9, 77, 130, 2, 41, 8], [3, 3, 60, 1, 100, 7, 22]])
 
@@ -37,6 +38,21 @@ def greedy(folder: Path, ids: torch.Tensor, new: int) -> torch.Tensor:
             found.append(output.logits[:, -1:].argmax(-1))
             output = plain(found[-1], output.state)
     return torch.cat(found, 1)
+
+
+def test_generate_ternarises_weights_once(latent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel asks for at each token is what was made at the first; afterwards it is made anew."""
+    model, seen = AutoModelForCausalLM.from_pretrained(latent), []
+
+    def forward(*args: object, **kwargs: object) -> object:
+        seen.append(ternary_operand([model.lm_head.projection])[0])
+        return HGRNBitForCausalLM.forward(model, *args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", forward)
+    model.generate(IDS, max_new_tokens=4, do_sample=False)
+    assert len(seen) == 4
+    assert all(codes is seen[0] for codes in seen)
+    assert ternary_operand([model.lm_head.projection])[0] is not seen[0]
 
 
 def test_auto_classes_find_config_and_model(latent: Path, model: HGRNBitForCausalLM) -> None:

@@ -21,11 +21,12 @@ LEVELS = {
 # Modules without torch, whatever is installed; those of parts that do not exist yet are passed over.
 LIGHT = [
     "unmul", "unmul.energy", "unmul.errors", "unmul.files", "unmul.ternary", "unmul.config", "unmul.checkpoint",
-    "unmul.engine", "unmul.engine.naive", "unmul.engine.cpu", "unmul.engine.sampler", "unmul.runtime",
-    "unmul.runtime.chat", "unmul.evaluate", "unmul.evaluate.bits", "unmul.evaluate.score", "unmul.evaluate.tasks",
-    "unmul.evaluate.harness", "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval", "unmul.cli.pack", "unmul.cli.info",
-    "unmul.gateware.twin", "unmul.gateware.report", "unmul.gateware.chart", "unmul.cli.rtl", "unmul.cli.rtl_build",
-    "unmul.cli.doctor", "unmul.cli.plot", "unmul.cli.serve", "unmul.plot", "unmul.serve.scheduler", "unmul.serve.app",
+    "unmul.engine", "unmul.engine.naive", "unmul.engine.cpu", "unmul.engine.cuda", "unmul.engine.sampler",
+    "unmul.runtime", "unmul.runtime.chat", "unmul.evaluate", "unmul.evaluate.bits", "unmul.evaluate.score",
+    "unmul.evaluate.tasks", "unmul.evaluate.harness", "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval",
+    "unmul.cli.pack", "unmul.cli.info", "unmul.gateware.twin", "unmul.gateware.report", "unmul.gateware.chart",
+    "unmul.cli.rtl", "unmul.cli.rtl_build", "unmul.cli.doctor", "unmul.cli.plot", "unmul.cli.serve", "unmul.plot",
+    "unmul.serve.scheduler", "unmul.serve.app",
 ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from unmul.errors import CheckpointError, UsageError
 from unmul.model import load_model
 from unmul.model.bitlinear import BitLinear
 from unmul.model.model import Backbone, MatMulFreeLM, initialise
+from unmul.ops.ternarise.held import hold_codes
 
 __all__ = ["HGRNBitConfig", "HGRNBitForCausalLM", "RecurrentCache"]
 
@@ -152,6 +153,11 @@ class HGRNBitForCausalLM(PreTrainedModel, GenerationMixin):
             hidden_states=(*stream, normed_BTD) if output_hidden_states else None,
         )
         return output.to_tuple() if return_dict is False else output
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Transformers; latent weights are ternarised once for the whole text, not for every token."""
+        with hold_codes():
+            return GenerationMixin.generate(cast(Any, self), *args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> HGRNBitForCausalLM:

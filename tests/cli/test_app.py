@@ -25,7 +25,7 @@ SURFACE = {
     "eval": "MODEL --text --window --tasks --data --limit --device --json",
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
-    "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --json",
+    "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --device --json",
     "rtl": "build sim synth report",
     "info": "MODEL --json",
     "doctor": "--json",

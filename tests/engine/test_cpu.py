@@ -285,7 +285,7 @@ def test_states_of_another_shape_or_type_are_refused(engine: CpuEngine) -> None:
 
 
 def test_open_engine_refuses_what_it_cannot_serve(packed: Path, latent: Path) -> None:
-    with pytest.raises(UsageError, match="device 'tpu' has no engine: choose cpu"):
+    with pytest.raises(UsageError, match="device 'tpu' has no engine: choose cpu or cuda"):
         open_engine(packed, device="tpu")
     with pytest.raises(UsageError, match="threads 0 cannot be used"):
         open_engine(packed, threads=0)

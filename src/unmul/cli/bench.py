@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -30,6 +30,7 @@ def bench(
     new: int = 128,
     batch: int = 1,
     profile: bool = False,
+    device: Literal["cpu", "cuda"] = "cpu",
     json: bool = False,
 ) -> None:
     """Measure prefill and decode speed, bandwidth, peak memory and energy.
@@ -41,12 +42,13 @@ def bench(
         prompt: tokens read at once.
         new: tokens read one by one after the prompt.
         batch: sequences that are read together after the prompt; decode counts the tokens of all.
-        profile: also measure where the time goes.
+        profile: also measure where the time goes, on the CPU.
+        device: where the model runs: cpu, or cuda for an NVIDIA GPU.
         json: write one JSON document instead of text.
     """
     if model is not None and preset is not None:
         raise UsageError(f"bench was given both {model} and --preset {preset}", "give one of them")
-    request = BenchRequest(threads=threads, prompt=prompt, new=new, batch=batch, profile=profile)
+    request = BenchRequest(threads=threads, prompt=prompt, new=new, batch=batch, profile=profile, device=device)
     with _folder(model, preset) as folder:
         report = measure(folder, request)
     if json:
@@ -75,13 +77,15 @@ def _lines(report: BenchReport) -> list[tuple[str, str]]:
         ("weights", f"{megabytes(report.weight_bytes)} in memory, {megabytes(report.file_bytes)} on disk"),
         ("bandwidth", _bandwidth(report)),
         ("peak memory", megabytes(report.peak_rss_bytes)),
+        *([("on the GPU", megabytes(report.device_bytes))] if report.device_bytes is not None else []),
         ("energy", _energy(report)),
         *[(f"{name} phases", _phases(seconds)) for name, seconds in (report.profile or {}).items()],
     ]
 
 
 def _bandwidth(report: BenchReport) -> str:
-    share = f"{report.bandwidth_share:.0%} of the {report.machine_GBs:.1f} that these threads read"
+    whose = "these threads read" if report.device_bytes is None else "a copy on the GPU moves"
+    share = f"{report.bandwidth_share:.0%} of the {report.machine_GBs:.1f} that {whose}"
     return f"{report.bandwidth_GBs:.1f} GB/s in decode, {share}"
 
 

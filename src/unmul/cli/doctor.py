@@ -23,6 +23,7 @@ OPTIONAL = {
     "transformers": ("AutoModelForCausalLM on our folders", "pip install 'unmul[train]'"),
     "fastapi": ("unmul serve", "pip install 'unmul[serve]'"),
     "lm_eval": ("task suites of unmul eval", "pip install 'unmul[eval]'"),
+    "cuda-bindings": ("--device cuda", "pip install 'unmul[cuda]'"),
     "triton": ("fast training on a GPU", "comes with PyTorch for CUDA on Linux"),
 }
 

@@ -44,7 +44,7 @@ def eval(
         tasks: task names of lm-eval, separated by commas, such as arc_easy,lambada_openai,blimp.
         data: folder with local files of these tasks; the Hugging Face hub when left out.
         limit: only the first documents of each text, or items of each task, this many.
-        device: where the model runs: cpu, cuda for a latent one, or twin: a packed one as the accelerator computes it.
+        device: where the model runs: cpu, cuda for an NVIDIA GPU, or twin: a packed one as the accelerator computes it.
         json: write one JSON document instead of text.
     """
     _check(text, window, tasks, data, limit)

@@ -45,7 +45,7 @@ def run(
         top_k: keep this many of the likeliest tokens; 0 keeps all.
         seed: the same seed gives the same text.
         threads: one for each core when left out, one for a small model.
-        device: where the model runs; cuda has no engine yet.
+        device: where the model runs: cpu, or cuda for an NVIDIA GPU.
         json: write one JSON document instead of text.
     """
     sampling = SamplingParams(temperature=temp, top_k=top_k, top_p=top_p, seed=seed)

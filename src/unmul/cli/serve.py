@@ -47,7 +47,7 @@ def serve(
         queue: prompts that wait beyond that; further ones are told to come back.
         state_memory: megabytes of cached states, and as much again for sessions.
         threads: one for each core when left out.
-        device: where the model runs; cuda has no engine yet.
+        device: where the model runs: cpu, or cuda for an NVIDIA GPU.
         json: write one JSON document when the server is ready.
     """
     try:

@@ -5,16 +5,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from unmul.config import ModelConfig
 
-__all__ = ["Engine", "FloatArray"]
+if TYPE_CHECKING:
+    from unmul.engine.sampler import Sampler
+
+__all__ = ["Engine", "FloatArray", "TokenArray", "Writer"]
 
 FloatArray = npt.NDArray[np.float32]
+TokenArray = npt.NDArray[np.int32]
 
 
 class Engine(Protocol):
@@ -40,5 +44,26 @@ class Engine(Protocol):
 
         Shapes: ids [B], states B times [L, D], no two of them the same memory. Equal to B calls of forward; weights
         are read once.
+        """
+        ...
+
+
+@runtime_checkable
+class Writer(Engine, Protocol):
+    """An engine that also draws tokens, and so needs nobody between one token and the next."""
+
+    def write(
+        self,
+        ids: Sequence[int],
+        states: Sequence[FloatArray],
+        samplers: Sequence[Sampler],
+        *,
+        count: int,
+        end: int | None = None,
+    ) -> TokenArray:
+        """Read a token of each of B texts, draw the next, read that, `count` times; states are advanced in place.
+
+        Returns the drawn tokens [count, B], -1 after the end token of a text, which is drawn and not read. The last
+        drawn ones are not read either. The samplers draw what they would draw from the logits of step, and go on.
         """
         ...

@@ -9,23 +9,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
-from unmul.checkpoint import PackedCheckpoint, write_packed
+from unmul.checkpoint import write_packed
 from unmul.checkpoint.packed import packed_specs
 from unmul.checkpoint.tensorfile import BF16, Array
 from unmul.config import ModelConfig
 from unmul.energy import Meter, Reading
-from unmul.engine.cpu import CpuEngine
+from unmul.engine import open_engine
+from unmul.engine.base import Engine, Writer
+from unmul.engine.sampler import Sampler, SamplingParams
 from unmul.errors import EngineError, UsageError
 from unmul.machine import peak_rss_bytes
 
-__all__ = ["BenchReport", "BenchRequest", "measure", "measure_here", "write_random"]
+__all__ = ["BenchReport", "BenchRequest", "Measured", "measure", "measure_here", "write_random"]
 
 IDLE_S = 2.0  # of quiet before the first run, where there is a meter
 _VALID_BYTES = 243
@@ -36,12 +39,12 @@ class BenchReport:
     """Medians over runs, [least, most] as spread; bytes, GB/s (10^9), seconds; joules and watts None without a meter.
 
     Decode counts the tokens of all sequences of the batch, and the joules are those of decode; machine_GBs is what the
-    same threads reach when they only read the weights; profile holds seconds a token by phase, of one more run of
-    prefill and of decode.
+    same threads reach when they only read the weights, or a GPU when it copies; device_bytes are a GPU's; profile holds
+    seconds a token by phase, of one more run of prefill and of decode.
     """
 
     backend: str
-    threads: int
+    threads: int | None
     prompt_tokens: int
     new_tokens: int
     batch: int
@@ -57,12 +60,28 @@ class BenchReport:
     machine_GBs: float
     bandwidth_share: float
     peak_rss_bytes: int
+    device_bytes: int | None
     joules_per_token: float | None
     joules_per_token_above_idle: float | None
     idle_watts: float | None
     joules_source: str | None
     joules_reason: str
     profile: dict[str, dict[str, float]] | None
+
+
+class Measured(Engine, Protocol):
+    """What the engines of open_engine also offer, to be measured."""
+
+    threads: int | None
+    weight_bytes: int
+
+    def read_bandwidth(self) -> float:
+        """Bytes a second that the memory under the engine could give it."""
+        ...
+
+    def profile(self) -> AbstractContextManager[dict[str, float]]:
+        """Measure phases: of the CPU engine only."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +94,11 @@ class BenchRequest:
     batch: int = 1
     runs: int = 5
     profile: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if self.profile and self.device != "cpu":
+            raise UsageError(f"profile with device {self.device}", "leave it out: only the CPU engine measures phases")
         for name in ("prompt", "new", "batch", "runs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)} cannot be measured", "choose at least 1")
@@ -95,9 +117,9 @@ def measure(folder: Path, request: BenchRequest) -> BenchReport:
 def measure_here(folder: Path, request: BenchRequest) -> BenchReport:
     """Measure in this process: one warm-up, then runs of a prompt and of single tokens after it."""
     started = time.perf_counter()
-    engine = CpuEngine(PackedCheckpoint.open(folder), threads=request.threads)
+    engine = cast(Measured, open_engine(folder, device=request.device, threads=request.threads))
     load_s = time.perf_counter() - started
-    with Meter("cpu") as meter:
+    with Meter(request.device) as meter:
         idle_watts = meter.idle_watts(IDLE_S)
         runs = [_run(engine, request, meter) for _ in range(request.runs + 1)][1:]
     prefill = [request.prompt / prompt.seconds for prompt, _ in runs]
@@ -122,12 +144,13 @@ def measure_here(folder: Path, request: BenchRequest) -> BenchReport:
         machine_GBs=machine / 1e9,
         bandwidth_share=bandwidth / machine,
         peak_rss_bytes=peak_rss_bytes(),
+        device_bytes=getattr(engine, "device_bytes", None),
         **_energy([new for _, new in runs], request, idle_watts),
         profile=_profile(engine, request) if request.profile else None,
     )
 
 
-def _run(engine: CpuEngine, request: BenchRequest, meter: Meter) -> tuple[Reading, Reading]:
+def _run(engine: Engine, request: BenchRequest, meter: Meter) -> tuple[Reading, Reading]:
     """What prefill and decode cost."""
     readings = []
     for work in _work(engine, request):
@@ -152,7 +175,7 @@ def _energy(decode: list[Reading], request: BenchRequest, idle_watts: float | No
     }
 
 
-def _work(engine: CpuEngine, request: BenchRequest) -> tuple[Callable[[], None], Callable[[], None]]:
+def _work(engine: Engine, request: BenchRequest) -> tuple[Callable[[], None], Callable[[], None]]:
     ids = np.random.default_rng(0).integers(0, engine.config.vocab_size, request.prompt + request.new).tolist()
     states = [engine.new_state() for _ in range(request.batch)]
 
@@ -162,13 +185,16 @@ def _work(engine: CpuEngine, request: BenchRequest) -> tuple[Callable[[], None],
             state[:] = states[0]
 
     def new() -> None:
+        if isinstance(engine, Writer):
+            engine.write(ids[:1] * request.batch, states, _greedy(request.batch), count=request.new)
+            return
         for token in ids[request.prompt :]:
             engine.step([token] * request.batch, states)
 
     return prompt, new
 
 
-def _profile(engine: CpuEngine, request: BenchRequest) -> dict[str, dict[str, float]]:
+def _profile(engine: Measured, request: BenchRequest) -> dict[str, dict[str, float]]:
     """Seconds a token by phase. What lies outside the native pass (the call, rows of the table) is the embeddings'."""
     tokens = (request.prompt, request.new * request.batch)
     found = {}
@@ -178,6 +204,10 @@ def _profile(engine: CpuEngine, request: BenchRequest) -> dict[str, dict[str, fl
         phases["embeddings"] += total - sum(phases.values())
         found[name] = {phase: spent / count for phase, spent in phases.items()}
     return found
+
+
+def _greedy(count: int) -> list[Sampler]:
+    return [Sampler(SamplingParams(temperature=0)) for _ in range(count)]
 
 
 def _seconds(work: Callable[[], None]) -> float:

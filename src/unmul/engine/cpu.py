@@ -12,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 
 from unmul.checkpoint import PackedCheckpoint
+from unmul.engine.arguments import check_state, check_states, checked_ids
 from unmul.engine.base import FloatArray
 from unmul.engine.choose import choose_isa, choose_threads
 from unmul.engine.load import Embeddings, load_model
 from unmul.engine.selftest import check_kernels, check_model
-from unmul.errors import UsageError
 
 __all__ = ["CHUNK", "CpuEngine"]
 
@@ -62,8 +61,8 @@ class CpuEngine:
 
         Interrupted by Ctrl-C, the state stands somewhere inside the prompt.
         """
-        ids_T = self._checked_ids(ids)
-        self._check_state(state)
+        ids_T = checked_ids(ids, self.config)
+        check_state(state, self.config)
         logits = np.empty((len(ids_T) if every else 1, self.config.vocab_size), np.float32)
         for start in range(0, len(ids_T), CHUNK):
             wanted = logits[start : start + CHUNK] if every else logits[: start + CHUNK >= len(ids_T)]
@@ -73,13 +72,8 @@ class CpuEngine:
 
     def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
         """Read one token of each of B >= 1 sequences, advance their states [L, D] in place; logits [B, V]."""
-        ids_B = self._checked_ids(ids)
-        if len(states) != len(ids_B):
-            raise UsageError(f"{len(ids_B)} ids came with {len(states)} states", "give each sequence one of each")
-        for state in states:
-            self._check_state(state)
-        if len({state.ctypes.data for state in states}) < len(states):
-            raise UsageError("two sequences share one state", "pass state.copy()")
+        ids_B = checked_ids(ids, self.config)
+        check_states(states, len(ids_B), self.config)
         logits_BV = np.empty((len(ids_B), self.config.vocab_size), np.float32)
         for start in range(0, len(ids_B), CHUNK):
             part = slice(start, start + CHUNK)
@@ -102,22 +96,3 @@ class CpuEngine:
         finally:
             self._model.profile(False)
             phases |= self._model.phases()
-
-    def _checked_ids(self, ids: Sequence[int]) -> npt.NDArray[np.int64]:
-        ids_T = np.asarray(ids)
-        if ids_T.ndim != 1 or ids_T.size == 0:
-            raise UsageError(f"ids of shape {list(ids_T.shape)} cannot be read", "give a list of at least one token id")
-        if not np.issubdtype(ids_T.dtype, np.integer):
-            raise UsageError(f"ids of type {ids_T.dtype} cannot be read", "give whole numbers")
-        outside = ids_T[(ids_T < 0) | (ids_T >= self.config.vocab_size)]
-        if outside.size:
-            raise UsageError(f"token id {outside[0]} is not in the model", f"choose 0 to {self.config.vocab_size - 1}")
-        return ids_T.astype(np.int64)
-
-    def _check_state(self, state: FloatArray) -> None:
-        shape = (self.config.num_hidden_layers, self.config.hidden_size)
-        if not isinstance(state, np.ndarray) or state.shape != shape or state.dtype != np.float32:
-            found = f"{getattr(state, 'dtype', type(state).__name__)} {list(np.shape(state))}"
-            raise UsageError(f"state is {found}, not float32 {list(shape)}", "start from new_state()")
-        if not state.flags.c_contiguous or not state.flags.writeable:
-            raise UsageError("state is read-only or not contiguous", "pass state.copy()")

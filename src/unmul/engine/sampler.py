@@ -21,9 +21,10 @@ from unmul.engine import _native
 from unmul.engine.base import FloatArray
 from unmul.errors import EngineError, UsageError
 
-__all__ = ["Sampler", "SamplingParams", "SplitMix64", "naive_sample"]
+__all__ = ["Sampler", "SamplingParams", "SplitMix64", "damaged_logits", "naive_sample"]
 
 _WORD = 2**64
+_STEP = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +53,18 @@ class SplitMix64:
     def __init__(self, seed: int) -> None:
         self._state = seed % _WORD
 
+    @property
+    def state(self) -> int:
+        """All that decides what comes next."""
+        return self._state
+
+    def skip(self, count: int) -> None:
+        """Pass over so many numbers, which somebody else has drawn from this state."""
+        self._state = (self._state + count * _STEP) % _WORD
+
     def uniform(self) -> float:
         """The next number in [0, 1): the upper 53 bits of the next word."""
-        self._state = (self._state + 0x9E3779B97F4A7C15) % _WORD
+        self.skip(1)
         word = self._state
         word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % _WORD
         word = (word ^ word >> 27) * 0x94D049BB133111EB % _WORD
@@ -66,22 +76,22 @@ class Sampler:
 
     def __init__(self, params: SamplingParams) -> None:
         self.params = params
-        self._random = SplitMix64(secrets.randbits(64) if params.seed is None else params.seed)
+        self.random = SplitMix64(secrets.randbits(64) if params.seed is None else params.seed)
 
     def sample(self, logits: FloatArray) -> int:
         """The next token id. Shape: logits [V] float32. Raises EngineError for NaN or infinite logits."""
         p = self.params
-        uniform = 0.0 if p.temperature == 0 else self._random.uniform()
+        uniform = 0.0 if p.temperature == 0 else self.random.uniform()
         token = _native.sample(logits, p.temperature, min(p.top_k, len(logits)), p.top_p, uniform)
         if token < 0:
-            raise _damaged()
+            raise damaged_logits()
         return token
 
 
 def naive_sample(logits: FloatArray, params: SamplingParams, uniform: float) -> int:
     """The rule above in plain Python. Shape: logits [V]; uniform in [0, 1)."""
     if not np.isfinite(logits).all():
-        raise _damaged()
+        raise damaged_logits()
     rank = np.lexsort((np.arange(len(logits)), -logits.astype(np.float64))).tolist()
     if params.temperature == 0:
         return int(rank[0])
@@ -120,7 +130,8 @@ def _total(weight: dict[int, float], tokens: list[int]) -> float:
     return mass
 
 
-def _damaged() -> EngineError:
+def damaged_logits() -> EngineError:
+    """The error of logits that are not finite."""
     return EngineError("the logits hold NaN or infinity", "the weights or the state are damaged: load them again")
 
 

@@ -44,6 +44,8 @@ def check_fit(config: ModelConfig, parameters: Parameters, board: Board) -> None
     Raises:
         GatewareError: the first need that is not met, with both figures.
     """
+    if config.use_state_norm:
+        raise GatewareError("use_state_norm has no instructions", "build a model with the published output gate")
     widest = max(config.hidden_size, config.ffn_size)
     row = parameters.vector_beats(config.hidden_size)
     image = image_bytes(config, parameters)

@@ -56,9 +56,10 @@ class Answer:
             raise UsageError(f"max_new_tokens {limit} is not a count", "choose 1 or more")
         self.ids: list[int] = []
         self.finish: Finish | None = None
+        self.sampler = Sampler(sampling)
+        self.end = end
         self._text = TextStream(tokenizer, context, stop, unfinished)
-        self._sampler = Sampler(sampling)
-        self._limit, self._end = limit, end
+        self._limit = limit
 
     @property
     def unfinished(self) -> list[int]:
@@ -70,15 +71,23 @@ class Answer:
 
         Raises EngineError for NaN or infinite logits.
         """
-        token = self._sampler.sample(logits)
-        if token == self._end:
+        return self.accept(self.sampler.sample(logits))
+
+    @property
+    def left(self) -> int:
+        """How many more tokens the text may have."""
+        return self._limit - len(self.ids)
+
+    def accept(self, token: int) -> tuple[int | None, str]:
+        """As extend, with a token that was drawn from this answer's sampler elsewhere."""
+        if token == self.end:
             self.finish = "stop"
             return None, self._text.finish()
         self.ids.append(token)
         piece = self._text.push(token)
         if self._text.stopped:
             self.finish = "stop"
-        elif len(self.ids) == self._limit:
+        elif self.left == 0:
             self.finish = "length"
             piece += self._text.finish()
         return token, piece

@@ -14,9 +14,10 @@ from tokenizers import Tokenizer
 
 from unmul.config import ModelConfig
 from unmul.engine import open_engine
-from unmul.engine.base import Engine, FloatArray
+from unmul.engine.base import Engine, FloatArray, Writer
 from unmul.engine.sampler import SamplingParams
 from unmul.errors import CheckpointError, UsageError
+from unmul.runtime.ahead import write_ahead
 from unmul.runtime.answer import Answer, checked_stops
 from unmul.runtime.state import check_state, fingerprint, read_state, write_state
 from unmul.runtime.text import encode, folder_tokenizer
@@ -31,7 +32,7 @@ def load(path: str | Path | None = None, *, device: str = "cpu", threads: int | 
 
     Args:
         path: the folder that `unmul pack` wrote; None is the model that comes with unmul.
-        device: "cpu".
+        device: "cpu" or "cuda".
         threads: None takes one for each core.
 
     Raises:
@@ -151,11 +152,22 @@ class Model:
         start = time.perf_counter()
         logits = self._engine.forward(run.prompt_ids, self._state)
         run.prefill_s = time.perf_counter() - start
-        while answer.finish is None:
+        pieces = self._write(answer, logits)
+        start = time.perf_counter()
+        for piece in pieces:
+            run.decode_s += time.perf_counter() - start
+            if piece:
+                yield piece
             start = time.perf_counter()
+        run.decode_s += time.perf_counter() - start
+
+    def _write(self, answer: Answer, logits: FloatArray) -> Iterator[str]:
+        """A piece, perhaps empty, for each token, which the state has then read or will have when the iterator ends."""
+        if isinstance(self._engine, Writer):
+            yield from write_ahead(self._engine, self._state, answer, logits)
+            return
+        while answer.finish is None:
             token, piece = answer.extend(logits)
             if token is not None:
                 logits = self._engine.forward([token], self._state)
-                run.decode_s += time.perf_counter() - start
-            if piece:
-                yield piece
+            yield piece

@@ -1,0 +1,384 @@
+// Tokens of a batch, one after another, in one launch that keeps every multiprocessor until the last token is chosen.
+//
+// A token is 4 L + 1 products with a barrier of the whole grid after each. A block owns the same units of every product
+// and its warps split their tiles. Weights do not depend on what was computed, so each warp asks for its next tiles long
+// before it may use them: the stream of weights runs on through the barriers, and across layers and tokens.
+// UNMUL_GROUPS: groups of 8 sequences. UNMUL_FUSED: every block prepares the rows for itself in shared memory, which for
+// one or two sequences is cheaper than one more barrier. UNMUL_DEPTH: tiles that a warp asks for ahead. UNMUL_SHARED: bytes.
+#include "rows.cuh"
+#include "sample.cuh"
+#include "tiles.cuh"
+
+constexpr int kGroups = UNMUL_GROUPS;
+constexpr bool kFused = UNMUL_FUSED;
+constexpr int kDepth = UNMUL_DEPTH;
+constexpr int kSequences = kFused ? 2 : 8 * kGroups;  // capacity
+constexpr int kColumns = 8 * kGroups;                 // of a row of sums
+constexpr int kMostPanels = 3;                        // of a unit
+constexpr int kRoundPanels = 64 / kGroups;            // panels whose sums stand in shared memory at once
+constexpr int kSharedStride = 64;                     // beside a row, so that two tokens' columns lie in other banks
+constexpr int kSharedRow = (3 * kWidthPadded > kHiddenPadded ? 3 * kWidthPadded : kHiddenPadded) + 3 * kSharedStride;
+
+struct Call {
+    const int32_t* ids;     // [B] the first tokens to read
+    int32_t* written;       // [count, B] tokens that were chosen; -1 where logits were not finite
+    float* states;          // [B, L, D]
+    const Choice* choices;  // [B], or null: only logits are wanted, after one token
+    int batch, count, end;  // end: the token that ends a text, or -1
+};
+
+struct Shared {
+    uint4 ring[kWarps][kDepth][32];
+    int32_t sums[kRoundPanels * kTileRows * kColumns];
+    int32_t first[kProducts], last[kProducts];  // this block's units of each product
+    uint64_t best[kColumns];
+    uint64_t partial[kWarps];
+    Scratch scratch;
+    int32_t token[kColumns];
+    int32_t active[kColumns];
+    float factor[3 * kSequences];
+    int32_t sum[3 * kSequences];
+    alignas(16) int8_t q[kFused ? kSequences * kSharedRow : 16];
+};
+
+static_assert(sizeof(Shared) <= UNMUL_SHARED, "decode.py counts less");
+
+UNMUL_DEVICE constexpr int round_units(int product) { return kRoundPanels / units_of(product).panels; }
+
+// Border of this block's units of a product. Blocks take turns at being the first, so that none always has the odd unit.
+UNMUL_DEVICE int unit_border(int product, int step) {
+    const int turn = product == kMixIn ? 0 : product == kChannelIn ? 1 : product == kHead ? 3 : 2;
+    const int rank = (blockIdx.x + turn * (gridDim.x / 4)) % gridDim.x;
+    return int(int64_t(units_of(product).count) * (rank + step) / gridDim.x);
+}
+
+// Border of this warp's part of the tiles of a round.
+UNMUL_DEVICE int warp_border(int tiles, int step) { return tiles * (warp_index() + step) / kWarps; }
+
+// The tiles of this warp in the order of their use, asked for ahead. A lane reads back only what it copied itself.
+class WeightStream {
+public:
+    UNMUL_DEVICE WeightStream(const uint4* weights, Shared& shared, int tokens)
+        : weights_(weights + lane_index()), shared_(shared), ring_(&shared.ring[warp_index()][0][lane_index()]),
+          tokens_(tokens) {
+        enter_product();
+        refill();
+#pragma unroll 1
+        for (int slot = 0; slot < kDepth; ++slot) ask(slot);
+    }
+    UNMUL_DEVICE uint4 next() {
+        wait_copies<kDepth - 1>();
+        const uint4 tile = ring_[slot_ * 32];
+        ask(slot_);
+        slot_ = (slot_ + 1) % kDepth;
+        return tile;
+    }
+
+private:
+    UNMUL_DEVICE void ask(int slot) {
+        if (left_ > 0) {
+            copy_async(ring_ + slot * 32, at_);
+            at_ += 32;
+            if (--left_ == 0) refill();
+        }
+        commit_copies();
+    }
+    UNMUL_DEVICE void enter_product() {
+        unit_ = shared_.first[product_];
+        last_ = shared_.last[product_];
+    }
+    // The next round that has tiles for this warp.
+    UNMUL_DEVICE void refill() {
+        while (left_ == 0 && tokens_ > 0) {
+            if (unit_ >= last_) {
+                next_product();
+                continue;
+            }
+            const Units units = units_of(product_);
+            const int taken = min(round_units(product_), last_ - unit_);
+            const int tiles = taken * units.unit_tiles(), begin = warp_border(tiles, 0);
+            left_ = warp_border(tiles, 1) - begin;
+            at_ = weights_ + (first_tile(layer_, product_) + int64_t(unit_) * units.unit_tiles() + begin) * 32;
+            unit_ += taken;
+        }
+    }
+    UNMUL_DEVICE void next_product() {
+        if (product_ == kHead) {
+            product_ = kMixIn;
+            layer_ = 0;
+            --tokens_;
+        } else if (product_ == kChannelOut) {
+            product_ = ++layer_ == kLayers ? int(kHead) : int(kMixIn);
+        } else {
+            ++product_;
+        }
+        enter_product();
+    }
+
+    const uint4* const weights_;
+    const Shared& shared_;
+    uint4* const ring_;
+    const uint4* at_ = nullptr;
+    int left_ = 0, slot_ = 0, tokens_, layer_ = 0, product_ = kMixIn, unit_, last_;
+};
+
+// Before anything else: what is constant in a launch, and sums of zero.
+UNMUL_DEVICE void begin(Shared& shared, const Workspace& space, const Call& call) {
+    for (int k = threadIdx.x; k < kRoundPanels * kTileRows * kColumns; k += kThreads) shared.sums[k] = 0;
+    if (threadIdx.x < kProducts) {
+        shared.first[threadIdx.x] = unit_border(threadIdx.x, 0);
+        shared.last[threadIdx.x] = unit_border(threadIdx.x, 1);
+    }
+    if (threadIdx.x < call.batch) {
+        shared.token[threadIdx.x] = call.ids[threadIdx.x];
+        shared.active[threadIdx.x] = 1;
+        shared.best[threadIdx.x] = 0;
+        if (blockIdx.x == 0) space.best[threadIdx.x] = 0;
+    }
+    block_barrier();
+}
+
+class Decoder {
+public:
+    UNMUL_DEVICE Decoder(const Model& model, const Workspace& space, const Call& call, Shared& shared)
+        : model_(model), space_(space), call_(call), shared_(shared), barrier_(space.barrier),
+          stream_(model.weights, shared, call.count) {}
+
+    UNMUL_DEVICE void run() {
+        for (step_ = 0; step_ < call_.count; ++step_) {
+            // One loop and one copy of its code, whatever the product.
+#pragma unroll 1
+            for (int n = 0; n <= kHead * kLayers; ++n) {
+                layer_ = n / kHead;
+                product_ = layer_ == kLayers ? int(kHead) : n % kHead;
+                prepare();
+                multiply();
+                barrier_.arrive();
+            }
+            if (call_.choices == nullptr || !choose()) break;
+        }
+        wait_copies<0>();
+        barrier_.leave();
+    }
+
+private:
+    // The input of the product: quantised rows of all sequences.
+    UNMUL_DEVICE void prepare() {
+        if (product_ == kMixIn) return prepare_mix_in();
+        if (product_ == kChannelOut) return prepare_channel_out();
+        const NormedRow row(model_, layer_, product_);
+        barrier_.wait();
+        each_row([&](int b) {
+            Share<kWidth> x;
+            x.load((product_ == kMixOut ? space_.gate : space_.x) + b * kWidthPadded);
+            if (product_ == kMixOut)
+                row.apply(x, space_.hidden + b * kWidthPadded, input(), stride(kWidthPadded), b, shared_.scratch);
+            else
+                row.apply(x, nullptr, input(), stride(kWidthPadded), b, shared_.scratch);
+        });
+    }
+
+    UNMUL_DEVICE void prepare_mix_in() {
+        const MixInRow row(model_, layer_);
+        if (layer_ > 0) barrier_.wait();
+        each_row([&](int b) {
+            Share<kWidth> x;
+            if (layer_ > 0) {
+                x.load(space_.x + b * kWidthPadded);
+            } else {
+                embed(x, model_, shared_.token[b]);
+                if (b % gridDim.x == blockIdx.x) x.store(space_.x + b * kWidthPadded);
+            }
+            row.apply(x, input(), stride(kWidthPadded), b, shared_.scratch);
+        });
+    }
+
+    UNMUL_DEVICE void prepare_channel_out() {
+        const ChannelOutRow row(model_, layer_);
+        barrier_.wait();
+        each_row([&](int b) {
+            Share<kHidden> z;
+            z.load(space_.wide + b * kHiddenPadded);
+            row.apply(z, input(), stride(kHiddenPadded), b, shared_.scratch);
+        });
+    }
+
+    // What finish() will read of output `channel` of sequence b.
+    UNMUL_DEVICE void touch(int channel, int b) {
+        if (product_ == kMixIn) {
+            prefetch(state(b) + channel);
+            prefetch(bounds() + channel);
+        } else if (product_ == kMixOut || product_ == kChannelOut) {
+            prefetch(space_.x + b * kWidthPadded + channel);
+        }
+    }
+
+    // What becomes of an output: y holds the products of its unit's panels.
+    UNMUL_DEVICE void finish(int channel, int b, const float (&y)[kMostPanels]) {
+        if (product_ == kMixIn) {
+            if (channel < kWidth) recur(channel, b, y);
+        } else if (product_ == kChannelIn) {
+            if (channel < kHidden) space_.wide[b * kHiddenPadded + channel] = silu(y[0]) * y[1];
+        } else if (product_ == kHead) {
+            if (channel < kVocabulary) rate(channel, b, y[0]);
+        } else if (channel < kWidth) {
+            space_.x[b * kWidthPadded + channel] += y[0];
+        }
+    }
+
+    UNMUL_DEVICE void recur(int channel, int b, const float (&y)[kMostPanels]) {
+        const Gates gates(y[1], y[0], bounds()[channel]);
+        float& h = state(b)[channel];
+        const float after = gates.f * h + gates.i;
+        if (shared_.active[b]) h = after;
+        space_.hidden[b * kWidthPadded + channel] = silu(after);
+        space_.gate[b * kWidthPadded + channel] = y[2];
+    }
+
+    UNMUL_DEVICE void rate(int token, int b, float logit) {
+        space_.logits[int64_t(b) * kVocabulary + token] = logit;
+        if (call_.choices) atomicMax(&shared_.best[b], rank_key(logit, token));
+    }
+
+    // The next token of every text; false when all have ended.
+    UNMUL_DEVICE bool choose() {
+        if (threadIdx.x < call_.batch) atomicMax(space_.best + best_place(step_, threadIdx.x), shared_.best[threadIdx.x]);
+        barrier_.arrive();
+        barrier_.wait();
+        if (draws()) {
+            for (int b = blockIdx.x; b < call_.batch; b += gridDim.x)
+                draw(space_.logits + int64_t(b) * kVocabulary, space_.weights + int64_t(b) * kVocabulary,
+                     space_.best[best_place(step_, b)], call_.choices[b], step_, space_.next + b, shared_.partial);
+            barrier_.arrive();
+            barrier_.wait();
+        }
+        bool goes_on = false;
+        if (threadIdx.x < call_.batch) goes_on = extend(threadIdx.x);
+        return block_any(goes_on);
+    }
+
+    UNMUL_DEVICE bool extend(int b) {
+        const uint64_t largest = space_.best[best_place(step_, b)];
+        int32_t token = is_finite(largest) ? token_of(largest) : -1;
+        if (token >= 0 && call_.choices[b].temperature > 0) token = space_.next[b];
+        if (!shared_.active[b]) token = -1;
+        if (blockIdx.x == 0) {
+            call_.written[step_ * call_.batch + b] = token;
+            space_.best[best_place(step_ + 1, b)] = 0;
+        }
+        shared_.best[b] = 0;
+        shared_.active[b] = token >= 0 && token != call_.end;
+        if (token >= 0) shared_.token[b] = token;
+        return shared_.active[b];
+    }
+
+    UNMUL_DEVICE bool draws() const {
+        return block_any(threadIdx.x < call_.batch && call_.choices[threadIdx.x].temperature > 0);
+    }
+    UNMUL_DEVICE static int best_place(int step, int b) { return step % 2 * kMostSequences + b; }
+    UNMUL_DEVICE float* state(int b) const { return call_.states + (int64_t(b) * kLayers + layer_) * kWidth; }
+    UNMUL_DEVICE const float* bounds() const { return model_.bounds + layer_ * kWidth; }
+
+    // Calls apply(b) where the row of sequence b is wanted, then makes the rows visible there.
+    template <class Apply>
+    UNMUL_DEVICE void each_row(Apply apply) {
+        if (kFused) {
+#pragma unroll 1
+            for (int b = 0; b < call_.batch; ++b) apply(b);
+            block_barrier();
+        } else {
+            for (int b = blockIdx.x; b < call_.batch; b += gridDim.x) apply(b);
+            barrier_.arrive();
+            barrier_.wait();
+        }
+    }
+    UNMUL_DEVICE Quantised input() const {
+        return kFused ? Quantised{shared_.q, shared_.factor, shared_.sum, kSequences} : space_.input;
+    }
+    UNMUL_DEVICE static constexpr int stride(int columns) { return columns + (kFused ? kSharedStride : 0); }
+
+    // The product over this block's units, in rounds whose sums fit in shared memory.
+    UNMUL_DEVICE void multiply() {
+        const Units units = units_of(product_);
+        const int first = shared_.first[product_], last = shared_.last[product_], round = round_units(product_);
+        for (int unit = first; unit < last; unit += round) {
+            const int taken = min(round, last - unit);
+            each_output(taken, [&](int k, int b) { touch(unit * kTileRows + k, b); });
+            if (unit > first) block_barrier();  // the sums are zero again
+            add_up(units, taken);
+            block_barrier();
+            each_output(taken, [&](int k, int b) { finish_one(units, unit, k, b); });
+        }
+    }
+
+    template <class Function>
+    UNMUL_DEVICE void each_output(int units, Function function) {
+        const int rows = units * kTileRows;
+        const float share = 1.0f / rows;
+#pragma unroll 1
+        for (int k = threadIdx.x; k < rows * call_.batch; k += kThreads) {
+            const int b = int((k + 0.5f) * share);  // k / rows: both are small
+            function(k - b * rows, b);
+        }
+    }
+
+    // Output k of a round: its sums are read, and zeroed for the next round.
+    UNMUL_DEVICE void finish_one(Units units, int unit, int k, int b) {
+        const Quantised rows = input();
+        float y[kMostPanels];
+#pragma unroll
+        for (int p = 0; p < kMostPanels; ++p) {
+            if (p >= units.panels) continue;
+            int32_t& sum = shared_.sums[((k / kTileRows * units.panels + p) * kTileRows + k % kTileRows) * kColumns + b];
+            const int at = (product_ == kMixIn ? p : 0) * rows.tokens + b;
+            y[p] = float(sum - rows.sum[at]) * rows.factor[at];
+            sum = 0;
+        }
+        finish(unit * kTileRows + k, b, y);
+    }
+
+    // The sums of a round: each warp multiplies its tiles and adds what it has of a panel to the block's sums.
+    UNMUL_DEVICE void add_up(Units units, int taken) {
+        const int row_stride = stride(units.tiles * kTileColumns);
+        // Rows that no sequence has are multiplied too, where there is memory for them; nobody reads their sums.
+        const int token = kFused ? min(lane_index() / 4, call_.batch - 1) : lane_index() / 4;
+        const int8_t* row = input().q + token * row_stride + 16 * (lane_index() % 4);
+        const int tiles = taken * units.unit_tiles();
+        const int end = warp_border(tiles, 1);
+#pragma unroll 1
+        for (int tile = warp_border(tiles, 0); tile < end;) {
+            const int panel = units.tiles == kWidthTiles ? tile / kWidthTiles : tile / kHiddenTiles;
+            const int stop = min(end, (panel + 1) * units.tiles);
+            const int8_t* at = row + (tile - panel * units.tiles) * kTileColumns;
+            if (product_ == kMixIn) at += panel % 3 * input().tokens * row_stride;
+            TileSums<kGroups> sums;
+#pragma unroll 1
+            for (; tile < stop; ++tile, at += kTileColumns) sums.multiply(stream_.next(), at, row_stride);
+            flush(panel, sums);
+        }
+    }
+
+    UNMUL_DEVICE void flush(int panel, const TileSums<kGroups>& sums) {
+#pragma unroll
+        for (int t = 0; t < kGroups; ++t)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                const int b = 8 * t + lane_token(e);
+                if (b < call_.batch) atomicAdd(&shared_.sums[(panel * kTileRows + lane_row(e)) * kColumns + b], sums.get(t, e));
+            }
+    }
+
+    const Model& model_;
+    const Workspace& space_;
+    const Call& call_;
+    Shared& shared_;
+    GridBarrier barrier_;
+    WeightStream stream_;
+    int step_ = 0, layer_ = 0, product_ = 0;
+};
+
+UNMUL_KERNEL(kThreads) decode(const Model model, const Workspace space, const Call call) {
+    Shared& shared = *reinterpret_cast<Shared*>(shared_memory());
+    begin(shared, space, call);
+    Decoder(model, space, call, shared).run();
+}
