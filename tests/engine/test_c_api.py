@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from clibrary import (
     built_library,
     data,
 )
-from models import latent_folder
+from models import TINY, latent_folder
 
 import unmul
 from unmul.checkpoint import PackedCheckpoint, pack
@@ -48,6 +49,7 @@ CONFIGS = [
     ModelConfig(vocab_size=17, hidden_size=1, intermediate_size=3, num_hidden_layers=1, use_lower_bound=False),
     ModelConfig(vocab_size=131, hidden_size=42, intermediate_size=77, num_hidden_layers=3, rms_norm_eps=1e-5),
     ModelConfig(vocab_size=300, hidden_size=65, hidden_ratio=2.5, num_hidden_layers=5, bos_token_id=None, conv_size=7),
+    replace(TINY, use_shared_norm=True, use_state_norm=True),
 ]
 
 

@@ -47,6 +47,7 @@ def test_a_register_that_is_too_short_is_named_with_both_figures(change, problem
         (replace(TINY, num_hidden_layers=4000), None, "ulx3s-85f", "bits of block RAM, ulx3s-85f has 3,833,856"),
         (preset("2.7b"), 16, "kv260", "beats of matrices, kv260 has 67,108,863: use more --lanes"),
         (replace(TINY, hidden_size=10000), 16, "sim", "beats of an embedding row, sim has 4,095"),
+        (replace(TINY, use_state_norm=True), None, "sim", "use_state_norm has no instructions"),
         (TINY, 15, "sim", "lanes 15 cannot be built: choose 16 to 4096"),
     ],
 )

@@ -2,6 +2,7 @@
 
 # B sequences, T tokens, L layers, D width
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -196,3 +197,9 @@ def test_logits_are_near_the_naive_ones(open_engines, tmp_path: Path) -> None:
     pack(latent_folder(tmp_path / "latent", CONFIGS["narrow"]), tmp_path / "packed")
     naive = NaiveEngine(PackedCheckpoint.open(tmp_path / "packed"))
     assert relative_l2(mine.forward([7], mine.new_state()), naive.forward([7], naive.new_state())) < ENGINE_LOGITS
+
+
+def test_an_option_without_kernels_is_refused_before_a_gpu_is_looked_for(tmp_path) -> None:
+    pack(latent_folder(tmp_path / "latent", replace(CONFIGS["narrow"], use_state_norm=True)), tmp_path / "packed")
+    with pytest.raises(EngineError, match="use_state_norm has no CUDA kernels: run this model with --device cpu"):
+        CudaEngine(PackedCheckpoint.open(tmp_path / "packed"))
