@@ -161,5 +161,5 @@ def test_sampling_that_makes_no_sense(speaker):
     refused("temperature -1.0 cannot be used", "run", speaker, "-p", "a", "--temp", "-1")
     refused("top_p 0.0 cannot be used", "run", speaker, "-p", "a", "--top-p", "0")
     refused("threads 0 cannot be used", "run", speaker, "-p", "a", "-t", "0")
-    refused("device 'cuda' has no engine", "run", speaker, "-p", "a", "--device", "cuda")
+    refused("threads 2 with device cuda", "run", speaker, "-p", "a", "--device", "cuda", "-t", "2")
     refused("choose 1 or more", "run", speaker, "-p", "a", "-n", "0")

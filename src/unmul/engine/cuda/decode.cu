@@ -63,25 +63,34 @@ public:
           tokens_(tokens) {
         enter_product();
         refill();
-#pragma unroll 1
-        for (int slot = 0; slot < kDepth; ++slot) ask(slot);
+        fill();
     }
     UNMUL_DEVICE uint4 next() {
-        wait_copies<kDepth - 1>();
-        const uint4 tile = ring_[slot_ * 32];
-        ask(slot_);
-        slot_ = (slot_ + 1) % kDepth;
+        wait_copies<kDepth - 1 - kMostFree>();
+        const uint4 tile = ring_[used_ * 32];
+        used_ = (used_ + 1) % kDepth;
+        if (++free_ > kMostFree) ask();
         return tile;
+    }
+    // Asks for what will stand in the place of used tiles. Called when the block has arrived at a barrier: before, the
+    // arrival would wait for these copies.
+    UNMUL_DEVICE void fill() {
+#pragma unroll 1
+        while (free_ > 0) ask();
     }
 
 private:
-    UNMUL_DEVICE void ask(int slot) {
+    static constexpr int kMostFree = kDepth / 2;
+
+    UNMUL_DEVICE void ask() {
         if (left_ > 0) {
-            copy_async(ring_ + slot * 32, at_);
+            copy_async(ring_ + asked_ * 32, at_);
             at_ += 32;
             if (--left_ == 0) refill();
         }
         commit_copies();
+        asked_ = (asked_ + 1) % kDepth;
+        --free_;
     }
     UNMUL_DEVICE void enter_product() {
         unit_ = shared_.first[product_];
@@ -119,7 +128,7 @@ private:
     const Shared& shared_;
     uint4* const ring_;
     const uint4* at_ = nullptr;
-    int left_ = 0, slot_ = 0, tokens_, layer_ = 0, product_ = kMixIn, unit_, last_;
+    int left_ = 0, used_ = 0, asked_ = 0, free_ = kDepth, tokens_, layer_ = 0, product_ = kMixIn, unit_, last_;
 };
 
 // Before anything else: what is constant in a launch, and sums of zero.
@@ -154,6 +163,7 @@ public:
                 prepare();
                 multiply();
                 barrier_.arrive();
+                stream_.fill();
             }
             if (call_.choices == nullptr || !choose()) break;
         }
