@@ -48,14 +48,26 @@ _XILINX = {
     "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
     "multipliers": {"DSP48E2": 1},
 }
-# The mapper that synth_ecp5 itself calls, abc9, ends without a message in WebAssembly on the whole core; abc does not.
+# The mapper that yosys' own scripts call, abc9, ends without a message in WebAssembly on the whole core; abc does not.
+# So both stop before their map_luts, do it with abc, and go on behind it.
 _MAP_ECP5 = (
     "synth_ecp5 -top {top} -run begin:map_luts",
     "abc -dress -lut 4:7",
     "clean",
     "synth_ecp5 -top {top} -run map_cells: -json {netlist}",
 )
-_ULTRASCALE = Target(("synth_xilinx -family xcup -noiopad -top {top} -json {netlist}",), (), _XILINX)
+_MAP_XILINX = (
+    "synth_xilinx -family xcup -noiopad -top {top} -run begin:map_luts",
+    "opt_expr -mux_undef -noclkinv",
+    "abc -luts 2:2,3,6:5,10,20",
+    "clean",
+    "xilinx_srl -fixed -minlen 3",
+    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
+    "xilinx_dffopt",
+    "opt_lut_ins -tech xilinx",
+    "synth_xilinx -family xcup -noiopad -top {top} -run finalize: -json {netlist}",
+)
+_ULTRASCALE = Target(_MAP_XILINX, (), _XILINX)
 
 TARGETS = {
     "ulx3s-85f": Target(_MAP_ECP5, ("--85k", "--package", "CABGA381", "--speed", "6"), _ECP5),
