@@ -52,7 +52,7 @@ void Checkpoint::expect_projection(const std::string& name, int rows, int column
 }
 
 void Checkpoint::check_tensors() {
-    const auto& [layers, width, hidden, vocabulary, _] = config_.shape;
+    const auto& [layers, width, hidden, vocabulary, eps, shared_norm, state_norm] = config_.shape;
     expect(kEmbeddingTable, config_.int8_embeddings ? "I8" : "BF16", {vocabulary, width});
     if (config_.int8_embeddings) expect(std::string(kEmbeddingTable) + "_scale", "F32", {vocabulary});
     expect("model.lower_bounds", "BF16", {layers, width});

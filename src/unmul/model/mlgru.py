@@ -17,6 +17,8 @@ from unmul.ops.gated_scan import gated_scan
 
 __all__ = ["MLGRU"]
 
+Part = Tensor | None  # what a call may leave out
+
 
 class MLGRU(nn.Module):
     """Shapes: i, f, g [B, T, D], what their projections gave, state [B, D] -> [B, T, D] and the new state."""
@@ -33,13 +35,7 @@ class MLGRU(nn.Module):
             self.f_proj.norm = self.g_proj.norm = self.i_proj.norm
 
     def forward(
-        self,
-        i_BTD: Tensor,
-        f_BTD: Tensor,
-        g_BTD: Tensor,
-        state_BD: Tensor,
-        bound_D: Tensor | None,
-        mask_BT: Tensor | None,
+        self, i_BTD: Tensor, f_BTD: Tensor, g_BTD: Tensor, state_BD: Tensor, bound_D: Part, mask_BT: Part
     ) -> tuple[Tensor, Tensor]:
         h_BTD, state_BD = gated_scan(f_BTD, i_BTD, state_BD, bound_D, mask_BT)
         normed_BTD, gate_BTD = (h_BTD, g_BTD) if self.state_norm else (g_BTD, h_BTD)

@@ -16,7 +16,7 @@ from unmul.model.bitlinear import BitLinear
 from unmul.model.block import Block
 from unmul.ops.head_loss import head_loss
 from unmul.ops.norm_project import norm_project
-from unmul.ops.ternarise.held import same_codes_again
+from unmul.ops.ternarise.held import same_codes
 
 __all__ = ["Backbone", "MatMulFreeLM", "Output", "initialise"]
 
@@ -62,9 +62,7 @@ class Backbone(nn.Module):
     def _run(self, layer: nn.Module, *inputs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         if self.gradient_checkpointing and self.training:
             # Nothing draws, and a CUDA graph cannot save the generator's state.
-            return checkpoint(
-                layer, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=same_codes_again
-            )
+            return checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=same_codes)
         return layer(*inputs)
 
     def forget_bounds(self) -> list[Tensor | None]:

@@ -11,7 +11,7 @@ import torch
 from unmul.ops.bitlinear import Projection
 from unmul.ops.ternarise import ternarise
 
-__all__ = ["hold_codes", "same_codes_again", "ternary_operand"]
+__all__ = ["hold_codes", "same_codes", "ternary_operand"]
 
 Operand = tuple[torch.Tensor, torch.Tensor]
 Codes = dict[tuple[int, ...], tuple[list[torch.Tensor], Operand]]
@@ -27,7 +27,7 @@ def hold_codes() -> AbstractContextManager[None]:
     return _holding({})
 
 
-def same_codes_again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def same_codes() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """The context_fn of torch.utils.checkpoint: what is computed again takes the codes that are held now.
 
     On a GPU it is computed in a thread of the backward pass, which does not inherit what is held here.
