@@ -76,18 +76,23 @@ def work(options: argparse.Namespace, variant: Variant) -> None:
         checkpoint_activations=options.checkpoint_activations,
     )  # fmt: skip
     with open_world(train) as world:
-        model = MatMulFreeLM(SHAPES[options.model])
-        initialise(model, torch.Generator().manual_seed(1))
-        model.model.gradient_checkpointing = train.checkpoint_activations
-        replica, optimizers = replicate(model, world, train), make_optimizers(model, train)
-        losses, ends = [], [time.perf_counter()]
-        for step in steps(replica, optimizers, random_batches(model.config, train, world), train, 0):
-            losses.append(step.loss)  # a number: the GPU has finished all but the update
-            ends.append(time.perf_counter())
+        found = train_on_noise(options, train, world)
         if world.leads:
-            seconds = np.diff(ends)[CHECKED:].tolist()
-            found = {"losses": losses[:CHECKED], "seconds": seconds, "on": world.describe(), "peak_GiB": peak(world)}
             options.answer.write_text(json.dumps(found))
+
+
+def train_on_noise(options: argparse.Namespace, train: TrainPart, world: World) -> dict[str, Any]:
+    """The figures of one process; its model is freed before the world ends, as train.world wants it."""
+    model = MatMulFreeLM(SHAPES[options.model])
+    initialise(model, torch.Generator().manual_seed(1))
+    model.model.gradient_checkpointing = train.checkpoint_activations
+    replica, optimizers = replicate(model, world, train), make_optimizers(model, train)
+    losses, ends = [], [time.perf_counter()]
+    for step in steps(replica, optimizers, random_batches(model.config, train, world), train, 0):
+        losses.append(step.loss)  # a number: the GPU has finished all but the update
+        ends.append(time.perf_counter())
+    seconds = np.diff(ends)[CHECKED:].tolist()
+    return {"losses": losses[:CHECKED], "seconds": seconds, "on": world.describe(), "peak_GiB": peak(world)}
 
 
 def random_batches(config: ModelConfig, train: TrainPart, world: World) -> Batches:

@@ -77,21 +77,25 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
     # What is left in float32, validation above all, is meant: no TF32 products.
     torch.set_float32_matmul_precision("highest")
     with open_world(recipe.train) as world:
-        found = state.latest(out)
-        if found and not resume:
-            remedy = "continue it with --resume, or use another --out"
-            raise UsageError(f"{out} holds a run already ({found.name})", remedy)
-        resumed = found is not None
-        trackers = open_trackers(recipe.train.trackers, out, recipe.to_dict(), resumed=resumed) if world.leads else ()
-        shards, made = world.first(lambda: _open_shards(recipe, out, lines))
-        with _saver(recipe, out, shards, world) as saver, Energy(world) as energy:
-            trainer = Trainer(recipe, shards, world, saver, energy)
-            if found:
-                trainer.restore(found)
-            log = _log(trainer, out, trackers, lines) if world.leads else Silence()
-            with log, _signals() as received:
-                log.say(trainer.summary(made))
-                return trainer.train(log, received, found)
+        return _run(recipe, world, out, resume, lines)  # apart, so that no wrapped model outlives the world
+
+
+def _run(recipe: Recipe, world: World, out: Path, resume: bool, lines: bool) -> Result:
+    found = state.latest(out)
+    if found and not resume:
+        remedy = "continue it with --resume, or use another --out"
+        raise UsageError(f"{out} holds a run already ({found.name})", remedy)
+    resumed = found is not None
+    trackers = open_trackers(recipe.train.trackers, out, recipe.to_dict(), resumed=resumed) if world.leads else ()
+    shards, made = world.first(lambda: _open_shards(recipe, out, lines))
+    with _saver(recipe, out, shards, world) as saver, Energy(world) as energy:
+        trainer = Trainer(recipe, shards, world, saver, energy)
+        if found:
+            trainer.restore(found)
+        log = _log(trainer, out, trackers, lines) if world.leads else Silence()
+        with log, _signals() as received:
+            log.say(trainer.summary(made))
+            return trainer.train(log, received, found)
 
 
 def _open_shards(recipe: Recipe, out: Path, lines: bool) -> tuple[Shards, bool]:

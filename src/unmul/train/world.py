@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,6 +100,7 @@ def open_world(train: TrainPart) -> Iterator[World]:
     dist.init_process_group(backend, store=PrefixStore("run", store), rank=rank, world_size=size, timeout=PATIENCE)
     with _one_voice(store):
         yield World(rank, size, device)
+    gc.collect()  # a model wrapped by DDP that is freed after its group can wait for the group's threads without end
     dist.destroy_process_group()  # not after an error: it could wait for a process that has ended
 
 
