@@ -1,4 +1,4 @@
-"""What kernels are given, as shape.cuh and decode.cu declare it."""
+"""What kernels are given, as shape.cuh and stream.cuh declare it."""
 
 from __future__ import annotations
 
