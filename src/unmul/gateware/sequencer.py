@@ -64,7 +64,8 @@ class Sequencer(wiring.Component):
                 m.d.comb += getattr(self, f"{unit}_{name}").eq(getattr(board, f"{unit}_{name}"))
         embed = self._field("opcode") == INSTRUCTIONS["embed"].opcode
         factors = Mux(embed, self.token, self._counter), Mux(embed, self._field("stride"), self._field("count"))
-        offset = register(m, factors[0] * factors[1])
+        left, right = (register(m, factor) for factor in factors)  # the longest path otherwise: decode, then multiply
+        offset = register(m, left * right)
         self._launch(m, offset)
         self._take_results(m)
         self._request(m, embed, offset)
@@ -120,9 +121,11 @@ class Sequencer(wiring.Component):
                 m.d.sync += [self._word.eq(self.word), at.eq(at + 1)]
                 m.next = "DECODE"
             with m.State("DECODE"):
-                m.next = "ISSUE"
+                m.next = "MULTIPLY"
                 with m.If(self._field("decode") & self.prefill):
                     m.next = "FETCH"
+            with m.State("MULTIPLY"):
+                m.next = "ISSUE"
             with m.State("ISSUE"):
                 self._issue(m)
 
