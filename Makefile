@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint format fuzz docs web dev clean
+.PHONY: demo test lint format fuzz docs web dev lock clean
 
 demo: .venv/.installed  ## the main job: text out of the embedded packed model
 	$(BIN)/unmul run -p "Once upon a time" -n 160 --seed 1
@@ -33,6 +33,14 @@ web: .venv/.dev  ## one HTML file with the engine and the embedded model: build/
 	$(BIN)/python tools/web.py
 
 dev: .venv/.dev  ## editable install with everything
+
+lock:  ## constraints.txt anew: the newest versions of everything but torch and triton
+	rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
+	grep -E '^(torch|triton)==' constraints.txt >build/held.txt
+	build/lock/bin/pip --disable-pip-version-check install -q -c build/held.txt -e '.[dev]'
+	grep '^#' constraints.txt >build/locked.txt
+	build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' >>build/locked.txt
+	mv build/locked.txt constraints.txt && rm -r build/lock
 
 .venv/.installed: pyproject.toml constraints.txt $(NATIVE)
 	test -d .venv || $(PYTHON) -m venv .venv

@@ -184,21 +184,30 @@ def test_beam_search_finds_what_exhaustive_scoring_confirms(model: HGRNBitForCau
 
 @torch.no_grad()
 def test_cache_is_one_state_of_constant_size(model: HGRNBitForCausalLM) -> None:
-    cache = model(IDS).past_key_values
+    cache = model(IDS).cache
     assert isinstance(cache, RecurrentCache)
     assert cache.get_seq_length() == 7
     for _ in range(3):
-        cache = model(IDS[:, :1], past_key_values=cache).past_key_values
+        cache = model(IDS[:, :1], cache=cache).cache
     assert cache.get_seq_length() == 10
     assert (cache.state_LBD.shape, cache.state_LBD.dtype) == ((3, 2, 42), torch.float32)
-    assert model(IDS, use_cache=False).past_key_values is None
+    assert model(IDS, use_cache=False).cache is None
+
+
+@torch.no_grad()
+def test_cache_answers_to_its_old_name_too(model: HGRNBitForCausalLM) -> None:
+    before = model(IDS)
+    new, old = (
+        model(IDS[:, :1], **{name: copy.copy(before.past_key_values)}).logits for name in ("cache", "past_key_values")
+    )
+    assert torch.equal(new, old)
 
 
 @torch.no_grad()
 def test_cache_branches_by_copy_and_never_steps_back(model: HGRNBitForCausalLM) -> None:
-    cache = model(IDS).past_key_values
+    cache = model(IDS).cache
     branch, before = copy.copy(cache), cache.state_LBD.clone()
-    model(IDS, past_key_values=branch)
+    model(IDS, cache=branch)
     assert torch.equal(cache.state_LBD, before)
     assert (cache.get_seq_length(), branch.get_seq_length(), cache.batch_size) == (7, 14, 2)
     with pytest.raises(UsageError, match="copy the cache"):
@@ -216,7 +225,7 @@ def test_conversation_goes_on_from_its_cache(model: HGRNBitForCausalLM) -> None:
     options = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "return_dict_in_generate": True}
     first = model.generate(IDS, max_new_tokens=4, **options)
     asked = torch.cat([first.sequences, IDS[:, :3]], 1)
-    continued = model.generate(asked, max_new_tokens=5, past_key_values=first.past_key_values, **options)
+    continued = model.generate(asked, max_new_tokens=5, cache=first.cache, **options)
     anew = model.generate(asked, max_new_tokens=5, **options)
     assert continued.sequences.tolist() == anew.sequences.tolist()
 

@@ -35,7 +35,7 @@ class HGRNBitConfig(PretrainedConfig):
     """config.ModelConfig as Transformers wants it: the same fields, defaults and checks."""
 
     model_type = MODEL_TYPE
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - the type that Transformers declares
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]  # noqa: RUF012 - the type that Transformers declares
 
     def __init__(self, **kwargs: Any) -> None:
         shape = ModelConfig(**{name: value for name, value in kwargs.items() if name in _SHAPE_FIELDS})
@@ -122,22 +122,24 @@ class HGRNBitForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: RecurrentCache | None = None,
+        cache: RecurrentCache | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        past_key_values: RecurrentCache | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits, and with labels the mean cross-entropy of each label given the tokens before it.
 
         Shapes: input_ids [B, T]; attention_mask [B, T], or [B, all tokens so far] of which the last T count;
         labels [B, T], -100 is not counted -> logits [B, T, V], or [B, logits_to_keep, V].
+        past_key_values is what Transformers before 5.24 call cache.
         """
         if input_ids is None:
             raise UsageError("input_ids is None", "give token ids: embeddings as input are not supported")
-        cache = past_key_values or RecurrentCache(self.model.new_state(input_ids.shape[0]))
+        cache = cache or past_key_values or RecurrentCache(self.model.new_state(input_ids.shape[0]))
         tokens = input_ids.shape[1]
         mask = None if attention_mask is None else attention_mask[:, -tokens:]
         stream: list[torch.Tensor] = []
@@ -147,9 +149,9 @@ class HGRNBitForCausalLM(PreTrainedModel, GenerationMixin):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(normed_BTD[:, kept])
         output = CausalLMOutputWithPast(
-            loss=None if labels is None else self.loss_function(logits, labels, self.config.vocab_size, **kwargs),
-            logits=logits,
-            past_key_values=None if use_cache is False else cache,
+            None if labels is None else self.loss_function(logits, labels, self.config.vocab_size, **kwargs),
+            logits,
+            None if use_cache is False else cache,  # by place: the field's name differs between versions
             hidden_states=(*stream, normed_BTD) if output_hidden_states else None,
         )
         return output.to_tuple() if return_dict is False else output
