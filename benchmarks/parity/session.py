@@ -27,23 +27,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def corpus(carried: Path | None, parts: int, work: Path) -> list[str] | None:
-    """The overrides that train on the parts carried now or before, unpacked to work/shards; empty without carried.
+    """The overrides that train on the parts carried now or before, unpacked to work/shards; empty where none ever was.
 
     None while fewer parts of the training text than that have come: they are kept, and nothing can begin.
     """
-    if carried is None:
-        return []
     kept, shards = work / "carried", work / "shards"
-    kept.mkdir(parents=True, exist_ok=True)
-    new = [path for path in carried.iterdir() if not (kept / path.name).exists()]
-    for path in new:
-        shutil.copyfile(path, kept / path.name)
+    if carried is None and not kept.exists():
+        return []
+    new = _keep(carried, kept) if carried else 0
     here = len(list(kept.glob("train-*.xz")))
     if here < parts:
         return print(f"{here} of {parts} parts of the corpus are here: carry the next one")
     if new or not shards.exists():
         subprocess.run([sys.executable, CARRY, "unpack", kept, shards], check=True)
     return ["data.text=[]", f"data.shards={shards.resolve()}"]
+
+
+def _keep(carried: Path, kept: Path) -> int:
+    """Copy what has not come before; how many files that is."""
+    kept.mkdir(parents=True, exist_ok=True)
+    new = [path for path in carried.iterdir() if not (kept / path.name).exists()]
+    for path in new:
+        shutil.copyfile(path, kept / path.name)
+    return len(new)
 
 
 def collect(runs: Path, target: Path | None) -> None:

@@ -58,6 +58,7 @@ def test_nothing_begins_before_all_parts_have_come_and_then_all_of_them_are_ther
     whole, _ = open_shards(parts / "shards", None)
     assert found == ["data.text=[]", f"data.shards={tmp_path / 'work' / 'shards'}"]
     assert sum(shards.train.documents) == sum(whole.train.documents)
+    assert corpus(None, 2, tmp_path / "work") == found
     assert corpus(None, 2, tmp_path / "other") == []
 
 
