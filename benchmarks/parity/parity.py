@@ -1,7 +1,7 @@
 """MatMul-free, Transformer and the two between them at several sizes, on equal tokens, data, tokenizer and context.
 
     python benchmarks/parity/parity.py benchmarks/parity/parity.toml --rates runs/sweep --out runs/parity \
-        --seconds 540 --parallel 3 [--set data.text=[]] [--set data.shards=runs/open-english/shards]
+        --seconds 500 --parallel 3 [--carried CARRIED] [--collect $OUT] [--set key=value ...]
 
 Each kind of model takes the learning rate that was best for it in the sweep, at the same shape where that was swept,
 else at the largest one that was. The same command again goes on. fit.py says what came of it. At toy size anywhere:
@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runner import Job, Plan, read_plan, read_results, run_all
+from session import add_arguments, collect, corpus
 from sweep import best, table
 
 RATE = "train.lr"
@@ -47,13 +48,18 @@ def main() -> None:
     parser.add_argument("--rates", type=Path, required=True, help="the folder of a sweep")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=540)
+    parser.add_argument("--seconds", type=float, default=500)
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
+    add_arguments(parser)
     options = parser.parse_args()
-    plan = read_plan(options.plan, options.set)
+    overrides = corpus(options.carried, options.parts, options.out.parent)
+    if overrides is None:
+        return
+    plan = read_plan(options.plan, [*options.set, *overrides])
     wanted = jobs(plan, read_results(options.rates))
     whole = run_all(plan, wanted, options.out, seconds=options.seconds, parallel=options.parallel)
     print(table(read_results(options.out)))
+    collect(options.out, options.collect)
     if not whole:
         sys.exit("not all runs are done: the same command goes on")
 
