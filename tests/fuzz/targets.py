@@ -20,6 +20,7 @@ from unmul.config import ModelConfig
 from unmul.data.tokenizer import encode_all, end_id, load_tokenizer, save_tokenizer, train_tokenizer, vocabulary_size
 from unmul.engine.cpu import CpuEngine
 from unmul.errors import UnmulError
+from unmul.gateware.isa import FIELDS, INSTRUCTIONS, Operation, assemble, disassemble, read_program, write_program
 from unmul.runtime import folder_tokenizer
 from unmul.runtime.text import TextStream, encode
 from unmul.serve.app import create_app
@@ -217,8 +218,34 @@ class Request(Target):
         return sent[0]["status"]
 
 
+class Assembly(Target):
+    """A listing of the accelerator's instructions and a program image: what is accepted comes back as it was."""
+
+    parts = 2
+
+    def seeds(self):
+        for end in (0, -1):
+            program = [
+                Operation(name, {field: FIELDS[field].bounds[end] for field in instruction.fields}, bool(end))
+                for name, instruction in INSTRUCTIONS.items()
+            ]
+            yield join(disassemble(program).encode(), write_program(program))
+
+    def read(self, data):
+        listing, image = split(data, self.parts)
+        with suppress(UnmulError):
+            self.there_and_back(assemble(listing.decode("utf-8", "replace")))
+        self.there_and_back(read_program(image))
+
+    def there_and_back(self, program: list[Operation]) -> None:
+        """Through words and through text."""
+        assert read_program(write_program(program)) == program
+        assert assemble(disassemble(program)) == program
+
+
 TARGETS: dict[str, type[Target]] = {
     "tensors": Tensors, "latent": Latent, "packed": Packed, "tokenizer": TokenizerFile, "request": Request,
+    "assembly": Assembly,
 }  # fmt: skip
 
 
