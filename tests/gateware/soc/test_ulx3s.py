@@ -114,8 +114,8 @@ def test_a_line_that_changes_a_byte_is_noticed(line, board, compiled):
 
 @pytest.mark.parametrize(
     "half",
-    [HEADER.pack(Space.STATE | WRITE, 0, 9) + b"abcde", b"\x01\x02"],
-    ids=["write", "header"],
+    [HEADER.pack(Space.STATE | WRITE, 0, 9) + b"abcde", HEADER.pack(Space.RUN, PROMPT[0], 1), b"\x01\x02"],
+    ids=["write", "run", "header"],
 )
 def test_a_break_ends_a_command_that_was_cut_off(half, line, board, expected):
     line.write(half)
