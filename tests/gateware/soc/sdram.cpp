@@ -24,16 +24,18 @@ Bench* bench_new(double clock_mhz) { return std::make_unique<Bench>(clock_mhz).r
 void bench_delete(Bench* bench) { delete bench; }
 const char* bench_fault(const Bench* bench) { return bench->pads.part.fault().c_str(); }
 
-// Offers requests one after the other, each with a chance of pace / 256 a cycle, until all are taken and the reads among
-// them answered; returns the cycles that it took.
-uint64_t bench_run(Bench* bench, const uint64_t* requests, size_t count, uint32_t pace, uint16_t* answers, size_t reads) {
+// Offers requests one after the other, each with a chance of pace / 256 a cycle, until all are taken and the reads
+// among them answered; returns the cycles that it took.
+uint64_t bench_run(Bench* bench, const uint64_t* requests, size_t count, uint32_t pace, uint16_t* answers,
+                   size_t reads) {
     auto& controller = bench->controller;
     uint32_t random = 1;
     uint64_t cycles = 0;
     size_t taken = 0, answered = 0;
     for (; (taken < count || answered < reads) && cycles < 100 * count + 100'000; ++cycles) {
         random = random * 1664525 + 1013904223;
-        if (!controller.memory_requests_valid) controller.memory_requests_valid = taken < count && random >> 24 < pace;
+        const bool offers = taken < count && random >> 24 < pace;
+        controller.memory_requests_valid = controller.memory_requests_valid || offers;
         if (taken < count) controller.memory_requests_payload = requests[taken];
         controller.eval();
         const bool takes = controller.memory_requests_valid && controller.memory_requests_ready;
@@ -50,8 +52,10 @@ void part_delete(sdram::Part* part) { delete part; }
 const char* part_fault(const sdram::Part* part) { return part->fault().c_str(); }
 
 // A command, bits (ras, cas, we), then so many cycles without one; what stood on dq at the end of the last.
-uint32_t part_clock(sdram::Part* part, uint32_t command, uint32_t ba, uint32_t a, uint32_t dq, int driven, uint32_t rest) {
-    uint32_t found = part->clock({bool(command & 1), bool(command & 2), bool(command & 4), ba, a, uint16_t(dq), driven != 0});
+uint32_t part_clock(sdram::Part* part, uint32_t command, uint32_t ba, uint32_t a, uint32_t dq, int driven,
+                    uint32_t rest) {
+    const bool ras = command & 1, cas = command & 2, we = command & 4;
+    uint32_t found = part->clock({ras, cas, we, ba, a, uint16_t(dq), driven != 0});
     for (uint32_t cycle = 0; cycle < rest; ++cycle) found = part->clock({});
     return found;
 }

@@ -99,17 +99,22 @@ def test_the_weights_can_be_read_back(board, compiled):
     assert board.read(Space.MEMORY, 3, 0) == b""
 
 
-def test_a_line_that_changes_a_byte_is_noticed(line, board, compiled):
-    class Noisy:
-        def write(self, content: bytes, /) -> int:
-            return line.write(content[:-1] + bytes([content[-1] ^ 4]))
+class Noisy:
+    """A line on which bits of the last byte of what is written flip."""
 
-        read = line.read
+    def __init__(self, line: SimulatedBoard) -> None:
+        self.read, self._line, self.flips = line.read, line, 0
 
-    noisy = Board(line, compiled.parameters)
-    noisy._line = Noisy()
+    def write(self, content: bytes, /) -> int:
+        return self._line.write(content[:-1] + bytes([content[-1] ^ self.flips]))
+
+
+def test_a_line_that_changes_a_byte_is_noticed(line, compiled):
+    noisy = Noisy(line)
+    board = Board(noisy, compiled.parameters)
+    noisy.flips = 4
     with pytest.raises(GatewareError, match="lost or changed"):
-        noisy.write_state(np.arange(5, dtype=np.int32))
+        board.write_state(np.arange(5, dtype=np.int32))
 
 
 @pytest.mark.parametrize(

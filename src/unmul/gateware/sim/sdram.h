@@ -1,5 +1,5 @@
-// A behavioural model of SDRAM, x16, four banks of 8192 rows of 512 words: what a part returns, and the first rule of its
-// data sheet that was broken. Times are those of MT48LC16M16A2-75; IS42S16160G-7 and W9825G6KH-6 ask for no more.
+// A behavioural model of SDRAM, x16, four banks of 8192 rows of 512 words: what a part returns, and the first rule of
+// its data sheet that was broken. Times are those of MT48LC16M16A2-75; IS42S16160G-7 and W9825G6KH-6 ask for no more.
 #pragma once
 
 #include <array>
@@ -35,7 +35,8 @@ public:
         const uint16_t dq = answer(pins.driven);
         obey(pins);
         ++now_;
-        if (started_) require(refreshes_ + kPostponedRefreshes >= since(started_at_) / kRefreshWindow, "tREF: too few refreshes");
+        const double due = started_ ? since(started_at_) / kRefreshWindow : 0;
+        require(refreshes_ + kPostponedRefreshes >= due, "tREF: too few refreshes");
         return dq;
     }
 
@@ -87,7 +88,7 @@ private:
         require(!bank.open, "an open bank is opened");
         require(since(bank.precharged) >= kPrecharge, "tRP: opened too soon after a precharge");
         require(since(bank.activated) >= kRowCycle, "tRC: opened too soon after it was opened");
-        for (const Bank& other : banks_) require(since(other.activated) >= kOtherBank, "tRRD: two banks opened at once");
+        for (const Bank& other : banks_) require(since(other.activated) >= kOtherBank, "tRRD: two opened at once");
         bank.open = true;
         bank.row = pins.a;
         bank.activated = now_;
@@ -159,7 +160,8 @@ private:
     std::deque<Word> answers_;
     int latency_ = 0, refreshes_ = 0;
     bool started_ = false;
-    int64_t now_ = 0, refreshed_ = kNever, precharged_ = kNever, answered_ = kNever, mode_set_ = kNever, started_at_ = 0;
+    int64_t now_ = 0, started_at_ = 0;
+    int64_t refreshed_ = kNever, precharged_ = kNever, answered_ = kNever, mode_set_ = kNever;
     std::string fault_;
 };
 

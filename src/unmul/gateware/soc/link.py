@@ -25,8 +25,8 @@ CORE_PORTS = (
 
 
 class Link(wiring.Component):
-    """Members: received with received_valid, and broken, of the line; sent, a stream; memory, of the weights, free
-    while not running; the core's host side.
+    """Members: received with received_valid, of the line; sent, a stream; memory, of the weights; running, the memory
+    is the core's; the core's host side.
     """
 
     def __init__(self, parameters: Parameters) -> None:
@@ -35,7 +35,6 @@ class Link(wiring.Component):
             {
                 "received": In(8),
                 "received_valid": In(1),
-                "broken": In(1),
                 "sent": Out(stream.Signature(8)),
                 "memory": Out(MemoryPort(8 * parameters.port_bytes)),
                 "running": Out(1),
@@ -93,7 +92,7 @@ class Link(wiring.Component):
         return m
 
     def _connect(self, m: Module) -> None:
-        """Words at their places: what of it holds is said by the strobes."""
+        """Address and word stand at every place; strobes say which of them takes it."""
         request = self.memory.requests.payload
         m.d.comb += [
             request.address.eq(self._address),

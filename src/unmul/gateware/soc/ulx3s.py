@@ -51,6 +51,7 @@ class Ulx3sTop(Elaboratable):
         m.submodules.rx, m.submodules.tx = rx, tx = io.Buffer("i", uart.rx), io.Buffer("o", uart.tx)
         m.d.comb += [board.rx.eq(rx.i), tx.o.eq(board.tx)]
         self._sdram(m, platform.request("sdram", dir="-"))
+        self._hold_esp32(m, platform.request("esp32", dir="-"))
         return m
 
     def _clock(self, m: Module, crystal: io.PortLike) -> None:
@@ -73,3 +74,8 @@ class Ulx3sTop(Elaboratable):
         for name, level in (("cs", 1), ("clk_en", 1), ("dqm", 0)):
             m.submodules[name] = constant = io.Buffer("o", getattr(ports, name))
             m.d.comb += constant.o.eq(level)
+
+    def _hold_esp32(self, m: Module, ports: Any) -> None:
+        """High keeps the board's other processor from configuring the FPGA anew."""
+        m.submodules.esp32 = boot = io.Buffer("o", ports.gpio0)
+        m.d.comb += boot.o.eq(1)
