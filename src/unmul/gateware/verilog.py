@@ -41,14 +41,14 @@ def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
     return text
 
 
-def component_verilog(component: Component, name: str) -> str:
-    """Verilog of a component as the module `name`; the parts of a member's path are joined by one underscore."""
+def component_verilog(component: Component) -> str:
+    """Verilog of a component as the module TOP; the parts of a member's path are joined by one underscore."""
     from amaranth.back import verilog
     from amaranth.hdl import Value
 
     members = component.signature.flatten(component)  # Verilator mangles names with two, which is Amaranth's own way
     ports = {"_".join(map(str, path)): (Value.cast(value), None) for path, _, value in members}
-    text: str = verilog.convert(component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True)
+    text: str = verilog.convert(component, name=TOP, ports=ports, emit_src=False, strip_internal_attrs=True)
     return text
 
 

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "Vsdram.h"
+#include "Vcore.h"
 #include "verilated.h"
 
 struct Bench {
@@ -14,7 +14,7 @@ struct Bench {
     }
 
     VerilatedContext context;
-    Vsdram controller{&context};
+    Vcore controller{&context};
     sdram::Pads pads;
 };
 

@@ -26,8 +26,8 @@ def library(mhz: float = MHZ) -> ctypes.CDLL:
     from unmul.gateware.soc.sdram import Sdram, SdramPart
     from unmul.gateware.verilog import component_verilog
 
-    text = component_verilog(Sdram(SdramPart(), mhz), "sdram")
-    found = verilated_library(text, "sdram", Path(__file__).with_name("sdram.cpp"))
+    text = component_verilog(Sdram(SdramPart(), mhz))
+    found = verilated_library(text, Path(__file__).with_name("sdram.cpp"))
     for kind in ("bench", "part"):
         getattr(found, f"{kind}_new").restype = ctypes.c_void_p
         getattr(found, f"{kind}_new").argtypes = [ctypes.c_double]

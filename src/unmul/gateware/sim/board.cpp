@@ -4,7 +4,7 @@
 #include <deque>
 #include <memory>
 
-#include "Vulx3s.h"
+#include "Vcore.h"
 #include "sdram.h"
 #include "verilated.h"
 
@@ -53,7 +53,7 @@ struct Board {
     }
 
     VerilatedContext context;
-    Vulx3s top{&context};
+    Vcore top{&context};
     sdram::Pads pads;
     unsigned divisor;
     int left = 0;

@@ -11,7 +11,6 @@ from unmul.gateware.sim.library import verilated_library
 __all__ = ["SimulatedBoard"]
 
 SHIM = Path(__file__).with_name("board.cpp")
-TOP = "ulx3s"
 DIVISOR = 8  # cycles a bit: a fast line, for what is simulated is the board
 LIMIT_CYCLES = 10**7  # that a read waits: the line's timeout
 
@@ -63,7 +62,7 @@ def _library(parameters: Parameters) -> ctypes.CDLL:
     from unmul.gateware.soc.ulx3s import Ulx3s
     from unmul.gateware.verilog import component_verilog
 
-    library = verilated_library(component_verilog(Ulx3s(parameters, DIVISOR), TOP), TOP, SHIM)
+    library = verilated_library(component_verilog(Ulx3s(parameters, DIVISOR)), SHIM)
     handle, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures = {
         "new": (handle, [ctypes.c_double, ctypes.c_uint]),

