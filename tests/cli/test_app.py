@@ -26,7 +26,7 @@ SURFACE = {
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
     "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --device --json",
-    "rtl": "build sim synth report",
+    "rtl": "build sim synth bitstream report",
     "info": "MODEL --json",
     "doctor": "--json",
 }
@@ -36,6 +36,7 @@ RTL_SURFACE = {
     "build": "MODEL --board --lanes --out --json",
     "sim": "MODEL --prompt -p --new -n --board --lanes --json",
     "synth": "--board --lanes --seeds --json",
+    "bitstream": "BUILD --out --clock --seed --json",
     "report": "MODEL --board --lanes --out --json",
 }
 

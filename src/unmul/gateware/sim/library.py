@@ -1,4 +1,4 @@
-"""The core's Verilog as a shared library: Verilator makes C++ of it, a compiler the rest; kept by content."""
+"""Verilog as a shared library: Verilator makes C++ of it, a compiler the rest; kept by content."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from unmul.files import atomic_folder
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.verilog import TOP, core_verilog
 
-__all__ = ["cache_folder", "core_library"]
+__all__ = ["cache_folder", "core_library", "verilated_library"]
 
-SHIM = Path(__file__).with_name("shim.cpp")
+HERE = Path(__file__).parent
+SHIM = HERE / "shim.cpp"
 LIBRARY = "core.so"
 VERILATOR_FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing", "-Wno-fatal")
 COMPILER_FLAGS = ("-O2", "-std=c++20", "-fPIC", "-shared")
@@ -38,25 +39,35 @@ def core_library(parameters: Parameters) -> ctypes.CDLL:
         GatewareError: there is no C++ compiler, or it or Verilator fails.
         MissingExtraError: Verilator or Amaranth is not installed.
     """
-    verilog = core_verilog(parameters)
-    key = hashlib.sha256("\0".join([verilog, SHIM.read_text(), *VERILATOR_FLAGS, *COMPILER_FLAGS]).encode())
+    return verilated_library(core_verilog(parameters), SHIM)
+
+
+def verilated_library(verilog: str, shim: Path) -> ctypes.CDLL:
+    """Verilog with the top module TOP, which is Vcore to the C++ of `shim`; headers beside this file are at hand.
+
+    Raises:
+        GatewareError: there is no C++ compiler, or it or Verilator fails.
+        MissingExtraError: Verilator is not installed.
+    """
+    sources = [each.read_text() for each in (shim, *sorted(HERE.glob("*.h")))]
+    key = hashlib.sha256("\0".join([verilog, *sources, *VERILATOR_FLAGS, *COMPILER_FLAGS]).encode())
     folder = cache_folder() / key.hexdigest()[:32]
     if not (folder / LIBRARY).exists():
         with atomic_folder(folder) as building:
-            _compile(verilog, building)
+            _compile(verilog, shim, building)
     return ctypes.CDLL(str(folder / LIBRARY))
 
 
-def _compile(verilog: str, folder: Path) -> None:
+def _compile(verilog: str, shim: Path, folder: Path) -> None:
     root = _verilator_root()
     source = folder / "core.v"
     source.write_text(verilog)
     flags = ["--cc", str(source), "--top-module", TOP, "--prefix", "Vcore", "-Mdir", str(folder), *VERILATOR_FLAGS]
     _run([str(root / "bin" / "verilator_bin"), *flags], root)
     include = root / "include"
-    own = [include / "verilated.cpp", include / "verilated_threads.cpp", SHIM]
+    own = [include / "verilated.cpp", include / "verilated_threads.cpp", shim]
     sources = [str(each) for each in (*sorted(folder.glob("*.cpp")), *own)]
-    includes = [f"-I{each}" for each in (folder, include, include / "vltstd")]
+    includes = [f"-I{each}" for each in (folder, HERE, include, include / "vltstd")]
     _run([_compiler(), *COMPILER_FLAGS, *includes, *sources, "-o", str(folder / LIBRARY)], root)
     for made in folder.glob("Vcore*"):
         made.unlink()
