@@ -17,7 +17,7 @@ from unmul.gateware.pipeline import register
 
 __all__ = ["OWNERSHIP", "READ_LATENCY", "WRITE_LATENCY", "VectorFile"]
 
-READ_LATENCY = 2  # block RAM, then the choice of a register
+READ_LATENCY = 3  # block RAM, its output register, then the choice among the eight
 WRITE_LATENCY = 2  # from a unit's write to the block RAM and to `seen`
 OWNERSHIP = data.StructLayout({"va": 3, "vb": 3, "vd": 3, "owned": VECTOR_REGISTERS, "clear": 1})
 
@@ -65,11 +65,11 @@ class VectorFile(wiring.Component):
             ram.write_enable.eq(either(writes)),
         ]
         self._track(m, number, ram, either(clears))
-        return ram.read_data.as_signed()
+        return register(m, ram.read_data.as_signed())
 
     def _track(self, m: Module, number: int, ram: BlockRam, clear: Value) -> None:
         size = ram.write_data[:31] ^ ram.write_data[31].replicate(31)
-        with m.If(clear):
+        with m.If(register(m, clear)):
             m.d.sync += self.seen[number].eq(0)
         with m.Elif(ram.write_enable):
             m.d.sync += self.seen[number].eq(self.seen[number] | size)
