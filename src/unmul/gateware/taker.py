@@ -24,7 +24,8 @@ TOKEN_BITS = 16
 
 
 class Spreader(wiring.Component):
-    """Beats to 16-bit elements, one a cycle as long as beats come; what the last beat holds beyond `count` is dropped.
+    """Beats to 16-bit elements, one a cycle as long as beats come; what the last beat holds beyond `count` is dropped,
+    also where it still passes as the next operation starts.
 
     Members: start, running, count (still); beats, a stream; valid, element and its index.
     """
@@ -51,7 +52,7 @@ class Spreader(wiring.Component):
         m.d.comb += self.beats.ready.eq(self.running & (left <= 1) & more)
         m.d.sync += [
             more.eq(covered < self.count),
-            self.valid.eq(left.any() & (at < self.count)),
+            self.valid.eq(self.running & left.any() & (at < self.count)),
             self.element.eq(held[:ELEMENT_BITS].as_signed()),
             self.index.eq(at),
         ]
