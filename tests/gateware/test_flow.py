@@ -40,12 +40,20 @@ class Registered(wiring.Component):
     """A block RAM with a register behind it."""
 
     address: In(9)
+    place: In(9)
+    entry: In(36)
     content: Out(36)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.ram = ram = BlockRam(36, 512, init=range(512))
-        m.d.comb += [ram.read_address.eq(self.address), self.content.eq(register(m, ram.read_data))]
+        m.submodules.ram = ram = BlockRam(36, 512)
+        m.d.comb += [
+            ram.read_address.eq(self.address),
+            ram.write_address.eq(self.place),
+            ram.write_data.eq(self.entry),
+            ram.write_enable.eq(1),
+            self.content.eq(register(m, ram.read_data)),
+        ]
         return m
 
 
