@@ -50,17 +50,23 @@ _XILINX = {
     "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
     "multipliers": {"DSP48E2": 1},
 }
-# Both scripts stop before abc9, in which names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349).
-_HIDE = "rename -hide w:*"
+# In abc9 names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349), so wires are renamed before it. For Xilinx
+# that is not enough: with abc9 most of the core is gone, so its script stops before map_luts and uses abc.
 _MAP_ECP5 = (
     "synth_ecp5 -top {top} -run begin:map_luts",
-    _HIDE,
+    "rename -hide w:*",
     "synth_ecp5 -top {top} -run map_luts: -json {netlist}",
 )
 _MAP_XILINX = (
     "synth_xilinx -family xcup -noiopad -top {top} -run begin:map_luts",
-    _HIDE,
-    "synth_xilinx -family xcup -noiopad -top {top} -run map_luts: -json {netlist}",
+    "opt_expr -mux_undef -noclkinv",
+    "abc -luts 2:2,3,6:5,10,20",
+    "clean",
+    "xilinx_srl -fixed -minlen 3",
+    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
+    "xilinx_dffopt",
+    "opt_lut_ins -tech xilinx",
+    "synth_xilinx -family xcup -noiopad -top {top} -run finalize: -json {netlist}",
 )
 _ULTRASCALE = Target(_MAP_XILINX, (), _XILINX)
 
