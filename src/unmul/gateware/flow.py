@@ -50,8 +50,8 @@ _XILINX = {
     "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
     "multipliers": {"DSP48E2": 1},
 }
-# In abc9 names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349), so wires are renamed before it. For Xilinx
-# that is not enough: with abc9 most of the core is gone, so its script stops before map_luts and uses abc.
+# In abc9 names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349), so wires are renamed before it.
+# Xilinx' script stops before abc9 and uses abc: behind abc9 most of the core is gone.
 _MAP_ECP5 = (
     "synth_ecp5 -top {top} -run begin:map_luts",
     "rename -hide w:*",
