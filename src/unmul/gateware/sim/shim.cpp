@@ -138,6 +138,7 @@ void simulation_read_state(Simulation* simulation, int32_t* values, size_t count
     for (size_t at = 0; at < count; ++at) {
         simulation->core.state_address = at;
         simulation->tick();
+        simulation->tick();  // block RAM and its output register
         values[at] = int32_t(simulation->core.state_read_data);
     }
 }
