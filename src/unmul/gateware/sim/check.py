@@ -11,21 +11,21 @@ import numpy as np
 from unmul.engine.base import FloatArray
 from unmul.gateware.boards import Board
 from unmul.gateware.compile import Compiled
-from unmul.gateware.sim.verilator import Memory, VerilatedEngine
+from unmul.gateware.sim.core import Memory, SimulatedEngine
 from unmul.gateware.twin import Twin
 
 __all__ = ["CheckedEngine"]
 
 
 class CheckedEngine:
-    """engine.base.Engine that runs the verilated core behind a board's memory, with the twin beside it.
+    """engine.base.Engine that runs the simulated core behind a board's memory, with the twin beside it.
 
     Members: bit_exact, whether all logits and states so far were equal; saturations of the core.
     """
 
     def __init__(self, compiled: Compiled, board: Board) -> None:
         self.config = compiled.config
-        self._core = VerilatedEngine(compiled, Memory(board.words_per_cycle, board.latency_cycles))
+        self._core = SimulatedEngine(compiled, Memory(board.words_per_cycle, board.latency_cycles))
         self._twin = Twin(compiled)
         self._rate = board.words_per_cycle
         self._counted: Counter[str] = Counter()
