@@ -36,7 +36,7 @@ RTL_SURFACE = {
     "build": "MODEL --board --lanes --out --json",
     "sim": "MODEL --prompt -p --new -n --board --lanes --json",
     "synth": "--board --lanes --seeds --json",
-    "report": "MODEL --board --lanes --out --json",
+    "report": "MODEL --board --lanes --simulate --out --json",
 }
 
 

@@ -39,7 +39,7 @@ def draw(found: Mapping[str, Any], out: Path) -> None:
         _bars(axes, boards, key, colour, label)
     _points(axes)
     axes.set(xscale="log", yscale="log", xlabel="tokens a second, one stream", ylabel="joules a token")
-    title = f"{found['model']}, {found['parameters']:,} parameters: bars modelled, letters published by others"
+    title = f"{found['model']}, {found['parameters']:,} parameters: bars estimated, letters published by others"
     axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.2, which="both")
     figure.legend(fontsize=7, loc="outside right upper")
@@ -54,7 +54,14 @@ def _bars(axes: Any, boards: list[Mapping[str, Any]], key: str, colour: str, lab
     spread = [[mid - low for low, mid, _high in bands], [high - mid for _low, mid, high in bands]]
     axes.errorbar(rates, middle, yerr=spread, fmt="o", color=colour, capsize=3, label=label)
     for board, rate, mid in zip(boards, rates, middle, strict=True):
-        axes.annotate(board["board"], (rate, mid), xytext=(5, 3), textcoords="offset points", fontsize=7, color=colour)
+        axes.annotate(
+            f"{board['board']}, {board['cycles_from']}",
+            (rate, mid),
+            xytext=(5, 3),
+            textcoords="offset points",
+            fontsize=7,
+            color=colour,
+        )
 
 
 def _points(axes: Any) -> None:
