@@ -38,7 +38,7 @@ __all__ = [
     "zero_checkpoint",
 ]
 
-SIMULATED_LANES = 512  # a compiler takes a quarter of an hour for wider cores
+SIMULATED_LANES = 512  # a C++ compiler takes too long for wider cores
 
 
 @dataclass(frozen=True, slots=True)
