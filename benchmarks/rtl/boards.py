@@ -52,7 +52,7 @@ table. Clocks of ECP5 boards await place and route, others are assumed."""
 BOUNDS = """\
 Byte bound: cycles for every word that a token reads, at the memory's peak; the aim is 75 % of it on ECP5 boards. Max +
 chain: the larger of words and beats, and the modelled cycles of the program with every product and load one beat long;
-the aim is at most 1.15.
+the aim is at most 1.15, and below 1 the two overlap.
 
 Where the cycles of a simulated token go (they overlap), and the seconds of simulating it (the aim is below 2):"""
 LANES = f"""\
@@ -75,6 +75,7 @@ def main() -> None:
         check(row)
         row["chain_cycles"] = chain_cycles(packed, BOARDS[row["board"]], Parameters.from_dict(row["parameters"]))
         row["lane_share"] = lane_share(row) if row["simulated"] else None
+    options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"rtl_{found['date']}.md"
     write_text(path.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
     write_text(path, markdown(found))
