@@ -215,6 +215,8 @@ FAULTS = [
     ("words to lines", "Cat(line[width:], self.write_data)", "Cat(self.write_data, line)"),  # the wrong end first
     ("requests to addresses", "left.any() & room.any()", "left.any()"),  # more than the buffer holds
     ("requests to addresses", "left - 1", "left"),  # for ever
+    ("requests to addresses", "requests.ready.eq(~left.any())", "requests.ready.eq(left.any())"),  # never begins
+    ("words to lines", "(~self.lines.valid | self.lines.ready)", "1"),  # a line goes before it is taken
     ("beats of 5 bytes from lines of 8", "coming <= self._beat", "coming <= 2 * self._beat"),  # a line too many
     ("beats of 5 bytes from lines of 8", "Mux(one, 0, held - self._beat)", "held - self._beat"),  # a rest is kept
     ("beats of 4 bytes from lines of 8", "buffer >> 8 * self._beat", "buffer"),  # the same beat again
