@@ -9,8 +9,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from formal import answers_in_time, broken, holds, in_order, still_until_ready
 
-from unmul.gateware import scoreboard
-from unmul.gateware.fetch import Fetcher, Gearbox, Skid, WordBuffer, line_words
+from unmul.gateware import fetch, scoreboard
+from unmul.gateware.fetch import Fetcher, Gearbox, Skid, WeightStream, WordBuffer, line_words
 from unmul.gateware.isa import INSTRUCTIONS
 from unmul.gateware.operation import either, is_one_of
 from unmul.gateware.parameters import QUANTISED_REGISTERS, VECTOR_REGISTERS, Parameters
@@ -159,6 +159,43 @@ class GearboxProof(wiring.Component):
             m.d.comb += Assert(self._part.beats.payload.word_select(found[:3], 8) == value)
 
 
+class WeightStreamProof(wiring.Component):
+    """All parts together: requests of up to seven beats, a buffer of four; words answered are the beats that leave."""
+
+    def __init__(self, part: type[WeightStream]) -> None:
+        self._part = part(Parameters(lanes=16, port_bytes=4, buffer_words=4))
+        ports = {"tag": In(1), "requested": In(1), "beats": In(3), "asked": In(1), "answer": In(1), "word": In(32)}
+        super().__init__({**ports, "ready": In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.part = part = self._part
+        m.d.comb += [
+            part.requests.valid.eq(self.requested),
+            part.requests.payload.beats.eq(self.beats),
+            part.addresses.ready.eq(self.asked),
+            part.data_valid.eq(self.answer),
+            part.data.eq(self.word),
+            part.beats.ready.eq(self.ready),
+        ]
+        waits, waiting, beats = Signal(), Signal(range(16)), Signal(3)
+        asked, went = (stream.valid & stream.ready for stream in (part.addresses, part.beats))
+        m.d.sync += [
+            waits.eq(self.requested & ~part.requests.ready),
+            beats.eq(self.beats),
+            waiting.eq(waiting + asked - self.answer),
+        ]
+        m.d.comb += [
+            Assume(~self.requested | self.beats.any()),
+            Assume(~waits | (self.requested & (self.beats == beats))),
+            Assume(~self.answer | waiting.any()),
+        ]
+        held = in_order(m, self.tag, self.answer, self.word, went, part.beats.payload, capacity=9)
+        answers_in_time(m, held.any(), part.beats.valid, SOON)
+        still_until_ready(m, part.beats)
+        return m
+
+
 class OwnersProof(wiring.Component):
     """Any program at all, units that take as long as they like: what one unit in flight writes, no other one names."""
 
@@ -207,6 +244,7 @@ PROOFS: dict[str, tuple[Callable[[type], wiring.Component], type, int]] = {
     "requests to addresses": (FetcherProof, Fetcher, 14),
     "beats of 5 bytes from lines of 8": (lambda part: GearboxProof(part, 24, 4), Gearbox, 12),
     "beats of 4 bytes from lines of 8": (lambda part: GearboxProof(part, 16, 8), Gearbox, 12),
+    "requests to beats": (WeightStreamProof, WeightStream, 18),
 }
 FAULTS = [
     ("skid", "full.eq(1)]", "full.eq(0)]"),  # a word is lost where both places are wanted
@@ -234,6 +272,12 @@ def test_a_handshake_keeps_every_word(name):
 def test_a_fault_of_a_handshake_is_found(name, sound, faulty):
     proof, part, cycles = PROOFS[name]
     assert not holds(proof(broken(part, sound, faulty)), cycles)
+
+
+@pytest.mark.slow
+def test_a_fetcher_that_forgets_the_room_is_found_behind_the_whole_stream(monkeypatch):
+    monkeypatch.setattr(fetch, "Fetcher", broken(Fetcher, "left.any() & room.any()", "left.any()"))
+    assert not holds(WeightStreamProof(WeightStream), 18)
 
 
 @pytest.mark.slow
