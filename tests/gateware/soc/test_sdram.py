@@ -22,12 +22,13 @@ ALL = 1 << 10
 
 @functools.cache
 def library(mhz: float = MHZ) -> ctypes.CDLL:
-    from unmul.gateware.sim.library import verilated_library
+    from unmul.gateware.sim.library import simulated_library
+    from unmul.gateware.sim.verilator import VERILATOR
     from unmul.gateware.soc.sdram import Sdram, SdramPart
     from unmul.gateware.verilog import component_verilog
 
     text = component_verilog(Sdram(SdramPart(), mhz))
-    found = verilated_library(text, Path(__file__).with_name("sdram.cpp"))
+    found = simulated_library(text, Path(__file__).with_name("sdram.cpp"), VERILATOR)
     for kind in ("bench", "part"):
         getattr(found, f"{kind}_new").restype = ctypes.c_void_p
         getattr(found, f"{kind}_new").argtypes = [ctypes.c_double]

@@ -6,7 +6,8 @@ import ctypes
 from pathlib import Path
 
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.sim.library import verilated_library
+from unmul.gateware.sim.library import simulated_library
+from unmul.gateware.sim.verilator import VERILATOR
 
 __all__ = ["SimulatedBoard"]
 
@@ -62,7 +63,7 @@ def _library(parameters: Parameters) -> ctypes.CDLL:
     from unmul.gateware.soc.ulx3s import Ulx3s
     from unmul.gateware.verilog import component_verilog
 
-    library = verilated_library(component_verilog(Ulx3s(parameters, DIVISOR)), SHIM)
+    library = simulated_library(component_verilog(Ulx3s(parameters, DIVISOR)), SHIM, VERILATOR)
     handle, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures = {
         "new": (handle, [ctypes.c_double, ctypes.c_uint]),
