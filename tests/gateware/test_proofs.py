@@ -102,20 +102,23 @@ class FetcherProof(wiring.Component):
 
 
 class GearboxProof(wiring.Component):
-    """Requests of up to three beats; any byte of a line may be chosen, and must stand in its place of its beat."""
+    """Requests of up to seven beats; any byte of a line may be chosen, and must stand in its place of its beat.
+
+    A beat has gone when it is cut into the register at the end: the next request may begin while it waits there.
+    """
 
     def __init__(self, part: type[Gearbox], lanes: int, port_bytes: int) -> None:
         parameters = Parameters(lanes=lanes, port_bytes=port_bytes)
         self._part, self._beat = part(parameters), parameters.beat_bytes
         self._line = line_words(parameters) * port_bytes
         ports = {"tag": In(1), "place": In(range(self._line)), "line": In(8 * self._line)}
-        ports |= {"requested": In(1), "beats": In(range(4)), "valid": In(1), "ready": In(1)}
+        ports |= {"requested": In(1), "beats": In(range(8)), "valid": In(1), "ready": In(1)}
         super().__init__(ports)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.part = part = self._part
-        lines = Array(-(-beats * self._beat // self._line) for beats in range(4))[self.beats]
+        lines = Array(-(-beats * self._beat // self._line) for beats in range(8))[self.beats]
         m.d.comb += [
             part.requests.valid.eq(self.requested),
             part.requests.payload.beats.eq(self.beats),
@@ -126,18 +129,21 @@ class GearboxProof(wiring.Component):
             Assume(~self.requested | self.beats.any()),
         ]
         begun = part.requests.valid & part.requests.ready
-        came, went = (stream.valid & stream.ready for stream in (part.lines, part.beats))
+        came, went, gone = part.lines.valid & part.lines.ready, part._cut, Signal()
         lines_left, beats_left, received, sent = Signal(4), Signal(4), Signal(6), Signal(6)
         m.d.sync += [
             lines_left.eq(Mux(begun, lines, lines_left - came)),
             beats_left.eq(Mux(begun, self.beats, beats_left - went)),
             received.eq(Mux(begun, 0, received + Mux(came, self._line, 0))),
             sent.eq(Mux(begun, 0, sent + Mux(went, self._beat, 0))),
+            gone.eq(went),
         ]
         m.d.comb += [
             Assert(~begun | ~(lines_left.any() | beats_left.any())),
             Assert(~came | lines_left.any()),
             Assert(~went | (beats_left.any() & (sent + self._beat <= received))),
+            Assert(~went | ~part.beats.valid | part.beats.ready),
+            Assert(~gone | part.beats.valid),
         ]
         self._follow(m, begun, came, went, received, sent)
         answers_in_time(m, beats_left.any() & (received >= sent + self._beat), part.beats.valid, SOON)
@@ -149,14 +155,17 @@ class GearboxProof(wiring.Component):
     def _follow(self, m: Module, begun: Signal, came: Signal, went: Signal, received: Signal, sent: Signal) -> None:
         """Choose a byte of a request, and find it again."""
         tagged, value, place = Signal(), Signal(8), Signal(6)
-        found = place - sent
+        look, found = Signal(), Signal(3)
+        m.d.sync += [
+            look.eq(tagged & went & (place < sent + self._beat) & (place >= sent)),
+            found.eq((place - sent)[:3]),
+        ]
+        m.d.comb += Assert(~look | (self._part.beats.payload.word_select(found, 8) == value))
         with m.If(begun):
             m.d.sync += tagged.eq(0)  # it stood behind the last beat
         with m.Elif(~tagged & came & self.tag):
             byte = self._part.lines.payload.word_select(self.place, 8)
             m.d.sync += [tagged.eq(1), value.eq(byte), place.eq(received + self.place)]
-        with m.If(tagged & went & (place < sent + self._beat) & (place >= sent)):
-            m.d.comb += Assert(self._part.beats.payload.word_select(found[:3], 8) == value)
 
 
 class WeightStreamProof(wiring.Component):
@@ -251,13 +260,13 @@ FAULTS = [
     ("skid", "full.eq(0)", "full.eq(full)"),  # the second word comes again
     ("words to lines", "held.any() & ", ""),  # a line before it is whole
     ("words to lines", "Cat(line[width:], self.write_data)", "Cat(self.write_data, line)"),  # the wrong end first
-    ("requests to addresses", "left.any() & room.any()", "left.any()"),  # more than the buffer holds
+    ("requests to addresses", "more & free", "more"),  # more than the buffer holds
     ("requests to addresses", "left - 1", "left"),  # for ever
-    ("requests to addresses", "requests.ready.eq(~left.any())", "requests.ready.eq(left.any())"),  # never begins
-    ("words to lines", "(~self.lines.valid | self.lines.ready)", "1"),  # a line goes before it is taken
-    ("beats of 5 bytes from lines of 8", "coming <= self._beat", "coming <= 2 * self._beat"),  # a line too many
-    ("beats of 5 bytes from lines of 8", "Mux(one, 0, held - self._beat)", "held - self._beat"),  # a rest is kept
-    ("beats of 4 bytes from lines of 8", "buffer >> 8 * self._beat", "buffer"),  # the same beat again
+    ("requests to addresses", "requests.ready.eq(~more)", "requests.ready.eq(more)"),  # never begins
+    ("words to lines", "behind.r_en.eq(self.lines.ready)", "behind.r_en.eq(1)"),  # a line goes before it is taken
+    ("beats of 5 bytes from lines of 8", "<= self._line + self._beat", "<= 2 * self._line"),  # a line too many
+    ("beats of 5 bytes from lines of 8", "Mux(self._one, 0, less)", "less"),  # a rest is kept
+    ("beats of 4 bytes from lines of 8", "offset.eq(offset + self._beat)", "offset.eq(offset)"),  # the same beat again
 ]  # fmt: skip
 
 
@@ -276,7 +285,7 @@ def test_a_fault_of_a_handshake_is_found(name, sound, faulty):
 
 @pytest.mark.slow
 def test_a_fetcher_that_forgets_the_room_is_found_behind_the_whole_stream(monkeypatch):
-    monkeypatch.setattr(fetch, "Fetcher", broken(Fetcher, "left.any() & room.any()", "left.any()"))
+    monkeypatch.setattr(fetch, "Fetcher", broken(Fetcher, "more & free", "more"))
     assert not holds(WeightStreamProof(WeightStream), 18)
 
 
