@@ -48,7 +48,7 @@ BLOCKS = ("port, bits", "lanes", "our cycles", "are", "ours, ms", "the paper's, 
 HOW = """\
 Nothing ran on a board. Simulated: the core's Verilog in Verilator behind a model of the board's memory; its logits and
 state equalled the twin's to the bit before anything was counted, and the bits that it read were those of the energy
-table. Clocks of ECP5 boards await place and route, others are assumed."""
+table. Clocks of ECP5 boards are met by the core alone in place and route (docs/rtl.md), others are assumed."""
 BOUNDS = """\
 Byte bound: cycles for every word that a token reads, at the memory's peak; the aim is 75 % of it on ECP5 boards. Max +
 chain: the larger of words and beats, and the modelled cycles of the program with every product and load one beat long;

@@ -64,7 +64,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON document."""
-        clock = "confirmed by place and route" if self.board.place_and_route else "assumed"
+        clock = "met by the core alone in place and route" if self.board.place_and_route else "assumed"
         return {
             "board": self.board.name,
             "memory": self.board.memory,
