@@ -12,7 +12,6 @@ else at the largest one that was. The same command again goes on. fit.py says wh
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runner import Job, Plan, read_plan, read_results, run_all
-from session import add_arguments, collect, corpus
+from session import collect, corpus, plan_parser
 from sweep import best, table
 
 RATE = "train.lr"
@@ -43,14 +42,8 @@ def jobs(plan: Plan, swept: Sequence[Mapping[str, Any]]) -> list[Job]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
+    parser = plan_parser(__doc__)
     parser.add_argument("--rates", type=Path, required=True, help="the folder of a sweep")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=500)
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
-    add_arguments(parser)
     options = parser.parse_args()
     overrides = corpus(options.carried, options.parts, options.out.parent)
     if overrides is None:

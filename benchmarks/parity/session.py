@@ -13,7 +13,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-__all__ = ["add_arguments", "collect", "corpus", "tarred"]
+__all__ = ["add_arguments", "collect", "corpus", "plan_parser", "tarred"]
 
 CARRY = Path(__file__).resolve().parents[2] / "tools" / "carry_shards.py"
 LOGS = {".json", ".jsonl", ".txt"}  # by suffix, what tells of a run; weights stay
@@ -24,6 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--carried", type=Path, help="folder with parts of the corpus (tools/carry_shards.py)")
     parser.add_argument("--parts", type=int, default=1, help="parts of the training text to wait for")
     parser.add_argument("--collect", type=Path, help="folder that gets the logs and results as one file each")
+
+
+def plan_parser(description: str | None) -> argparse.ArgumentParser:
+    """What every program that runs a plan is told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=500)
+    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
+    add_arguments(parser)
+    return parser
 
 
 def corpus(carried: Path | None, parts: int, work: Path) -> list[str] | None:

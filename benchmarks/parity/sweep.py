@@ -10,7 +10,6 @@ The same command again goes on where the time ended it. Calls on a borrowed mach
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runner import read_plan, read_results, run_all
-from session import add_arguments, collect, corpus
+from session import collect, corpus, plan_parser
 
 GROUP = ("shape", "model.type")
 
@@ -45,14 +44,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=500)
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
-    add_arguments(parser)
-    options = parser.parse_args()
+    options = plan_parser(__doc__).parse_args()
     overrides = corpus(options.carried, options.parts, options.out.parent)
     if overrides is None:
         return
