@@ -65,6 +65,12 @@ def test_a_plain_register_behind_a_block_ram_becomes_its_own_and_data_come_early
     assert [cell["parameters"]["REGMODE_B"] for cell in cells if cell["type"] == "DP16KD"] == ["OUTREG"]
 
 
+def test_cells_of_modules_within_are_counted_for_xilinx_too(tmp_path):
+    (tmp_path / "core.v").write_text(verilog.convert(Registered(), name=BOXED))
+    cells = flow.count_cells(tmp_path, flow.TARGETS["kv260"], ["read_verilog core.v"], BOXED)
+    assert sum(count for kind, count in cells.items() if kind.startswith("RAMB")) == 1
+
+
 @pytest.mark.usefixtures("counter")
 def test_ecp5_gets_counts_and_a_clock_for_each_seed():
     found = flow.synthesis_report(Parameters(board="ulx3s-85f"), seeds=[1, 2])

@@ -52,22 +52,15 @@ _XILINX = {
     "multipliers": {"DSP48E2": 1},
 }
 # In abc9 names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349), so wires are renamed before it.
-# Xilinx' script stops before abc9 and uses abc: behind abc9 most of the core is gone.
 _MAP_ECP5 = (
     "synth_ecp5 -top {top} -run begin:map_luts",
     "rename -hide w:*",
     "synth_ecp5 -top {top} -run map_luts: -json {netlist}",
 )
 _MAP_XILINX = (
-    "synth_xilinx -family xcup -noiopad -top {top} -run begin:map_luts",
-    "opt_expr -mux_undef -noclkinv",
-    "abc -luts 2:2,3,6:5,10,20",
-    "clean",
-    "xilinx_srl -fixed -minlen 3",
-    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
-    "xilinx_dffopt",
-    "opt_lut_ins -tech xilinx",
-    "synth_xilinx -family xcup -noiopad -top {top} -run finalize: -json {netlist}",
+    "synth_xilinx -family xcup -flatten -noiopad -top {top} -run begin:map_luts",
+    "rename -hide w:*",
+    "synth_xilinx -family xcup -flatten -noiopad -top {top} -run map_luts: -json {netlist}",
 )
 _ULTRASCALE = Target(_MAP_XILINX, (), _XILINX)
 
