@@ -1,5 +1,6 @@
 """Small random checkpoints for tests."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 from unmul.checkpoint import save_latent
 from unmul.config import ModelConfig
 
-__all__ = ["TINY", "latent_folder", "latent_tensors"]
+__all__ = ["TINY", "WIDE", "latent_folder", "latent_tensors"]
 
 # No width is a multiple of 5, 16 or 64: every row of a packed file ends in padding.
 TINY = ModelConfig(vocab_size=131, hidden_size=42, intermediate_size=77, num_hidden_layers=3)
+WIDE = replace(TINY, expand_ratio=2)  # token mixer and state of 84
 
 
 def latent_tensors(config: ModelConfig = TINY, seed: int = 0) -> dict[str, np.ndarray]:

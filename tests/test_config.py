@@ -110,7 +110,9 @@ def test_every_default_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("expand_ratio", 2),
+        ("expand_ratio", 0),
+        ("expand_ratio", 1.5),
+        ("expand_ratio", 65),
         ("num_heads", 8),
         ("use_short_conv", True),
         ("tie_word_embeddings", True),

@@ -190,7 +190,7 @@ def test_cache_is_one_state_of_constant_size(model: HGRNBitForCausalLM) -> None:
     for _ in range(3):
         cache = model(IDS[:, :1], cache=cache).cache
     assert cache.get_seq_length() == 10
-    assert (cache.state_LBD.shape, cache.state_LBD.dtype) == ((3, 2, 42), torch.float32)
+    assert (cache.state_LBE.shape, cache.state_LBE.dtype) == ((3, 2, 42), torch.float32)
     assert model(IDS, use_cache=False).cache is None
 
 
@@ -206,18 +206,18 @@ def test_cache_answers_to_its_old_name_too(model: HGRNBitForCausalLM) -> None:
 @torch.no_grad()
 def test_cache_branches_by_copy_and_never_steps_back(model: HGRNBitForCausalLM) -> None:
     cache = model(IDS).cache
-    branch, before = copy.copy(cache), cache.state_LBD.clone()
+    branch, before = copy.copy(cache), cache.state_LBE.clone()
     model(IDS, cache=branch)
-    assert torch.equal(cache.state_LBD, before)
+    assert torch.equal(cache.state_LBE, before)
     assert (cache.get_seq_length(), branch.get_seq_length(), cache.batch_size) == (7, 14, 2)
     with pytest.raises(UsageError, match="copy the cache"):
         cache.crop(-1)
     assert not cache.is_croppable
     cache.batch_repeat_interleave(2)
     cache.reorder_cache(torch.tensor([3, 0]))
-    assert torch.equal(cache.state_LBD, before[:, [1, 0]])
+    assert torch.equal(cache.state_LBE, before[:, [1, 0]])
     cache.reset()
-    assert (cache.state_LBD == 0).all()
+    assert (cache.state_LBE == 0).all()
     assert cache.get_seq_length() == 0
 
 

@@ -35,7 +35,7 @@ INERT_KEYS = frozenset({
 OPTIONS = ("use_shared_norm", "use_state_norm")
 
 # What the published weights never use, with the only value that works until somebody needs another.
-FIXED = {"num_heads": 1, "expand_ratio": 1, "use_short_conv": False, "tie_word_embeddings": False}
+FIXED = {"num_heads": 1, "use_short_conv": False, "tie_word_embeddings": False}
 
 
 # Far beyond any model, so that a damaged file is refused before somebody counts to its numbers.
@@ -44,6 +44,7 @@ LARGEST = {
     "hidden_size": 2**18,  # more columns than an int32 sum of the engine can hold
     "intermediate_size": 2**18,
     "num_hidden_layers": 2**12,
+    "expand_ratio": 2**6,
     "max_position_embeddings": 2**31,
 }
 
@@ -64,7 +65,7 @@ class ModelConfig:
     hidden_size: int = 2048
     num_hidden_layers: int = 24
     num_heads: int = 1
-    expand_ratio: int = 1
+    expand_ratio: int = 1  # how many times D the token mixer and its state are wide
     use_short_conv: bool = False
     conv_size: int = 4
     use_lower_bound: bool = True
@@ -82,7 +83,7 @@ class ModelConfig:
     use_state_norm: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings"):
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings", "expand_ratio"):
             _require_count(name, getattr(self, name))
         if self.intermediate_size is not None:
             _require_count("intermediate_size", self.intermediate_size)
@@ -90,6 +91,8 @@ class ModelConfig:
             _require_positive(name, getattr(self, name))
         if self.intermediate_size is None and self.hidden_size * self.hidden_ratio > LARGEST["intermediate_size"]:
             raise ConfigError(f"hidden_ratio {self.hidden_ratio!r} makes the channel mixer too wide", "choose 4")
+        if self.mixer_size > LARGEST["hidden_size"]:
+            raise ConfigError(f"expand_ratio {self.expand_ratio} makes the token mixer too wide", "choose 1 or 2")
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             _require_token(name, getattr(self, name), self.vocab_size)
         for name, value in FIXED.items():
@@ -117,6 +120,11 @@ class ModelConfig:
         return {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE, **known}
 
     @property
+    def mixer_size(self) -> int:
+        """Width E of the token mixer and of a layer's state: expand_ratio * D."""
+        return self.expand_ratio * self.hidden_size
+
+    @property
     def ffn_size(self) -> int:
         """Width I of the channel mixer: given, or hidden_ratio * D * 2/3 rounded up to 256."""
         if self.intermediate_size is not None:
@@ -131,17 +139,19 @@ class ModelConfig:
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of a latent checkpoint, in the published layout and order."""
-        d, i, v, layers = self.hidden_size, self.ffn_size, self.vocab_size, self.num_hidden_layers
+        d, e, i = self.hidden_size, self.mixer_size, self.ffn_size
+        v, layers = self.vocab_size, self.num_hidden_layers
         shapes: dict[str, tuple[int, ...]] = {
             "model.embeddings.weight": (v, d),
-            "model.lower_bounds": (layers, d),
+            "model.lower_bounds": (layers, e),
         }
         for layer in range(layers):
             prefix = f"model.layers.{layer}."
             shapes[prefix + "attn_norm.weight"] = (d,)
-            for gate in "ifgo":
-                shapes |= _projection(f"{prefix}attn.{gate}_proj", d, d)
-            shapes[prefix + "attn.g_norm.weight"] = (d,)
+            for gate in "ifg":
+                shapes |= _projection(f"{prefix}attn.{gate}_proj", e, d)
+            shapes |= _projection(f"{prefix}attn.o_proj", d, e)
+            shapes[prefix + "attn.g_norm.weight"] = (e,)
             shapes[prefix + "mlp_norm.weight"] = (d,)
             shapes |= _projection(prefix + "mlp.gate_proj", 2 * i, d)
             shapes |= _projection(prefix + "mlp.down_proj", d, i)
@@ -167,7 +177,7 @@ class ModelConfig:
     @property
     def state_values(self) -> int:
         """Number of float32 values that carry all context from one token to the next."""
-        return self.num_hidden_layers * self.hidden_size
+        return self.num_hidden_layers * self.mixer_size
 
 
 def _projection(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:

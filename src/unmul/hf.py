@@ -3,7 +3,7 @@
 The model is the one of unmul.model under the same parameter names; here is only what Transformers asks for.
 """
 
-# B batch, T time, D width, V vocabulary, L layers
+# B batch, T time, D width, E width of the token mixer, V vocabulary, L layers
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class HGRNBitConfig(PretrainedConfig):
 
 
 class RecurrentCache(Cache):
-    """The whole context of a batch: one float32 state [L, B, D] of constant size. The tensor is never written in place,
+    """The whole context of a batch: one float32 state [L, B, E] of constant size. The tensor is never written in place,
     so a copy.copy of the cache is a branch of the conversation."""
 
-    def __init__(self, state_LBD: torch.Tensor) -> None:
+    def __init__(self, state_LBE: torch.Tensor) -> None:
         super().__init__(layers=[])
-        self.state_LBD = state_LBD
+        self.state_LBE = state_LBE
         self.seen_tokens = 0
 
     def __bool__(self) -> bool:
         return True  # its length is that of an empty list of layers
 
-    def advance(self, state_LBD: torch.Tensor, tokens: int) -> None:
+    def advance(self, state_LBE: torch.Tensor, tokens: int) -> None:
         """Take the state after some more tokens."""
-        self.state_LBD = state_LBD
+        self.state_LBE = state_LBE
         self.seen_tokens += tokens
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -71,7 +71,7 @@ class RecurrentCache(Cache):
 
     def reset(self) -> None:
         """Forget every token."""
-        self.state_LBD, self.seen_tokens = torch.zeros_like(self.state_LBD), 0
+        self.state_LBE, self.seen_tokens = torch.zeros_like(self.state_LBE), 0
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Let each beam go on from the state of the beam it continues."""
@@ -79,11 +79,11 @@ class RecurrentCache(Cache):
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keep these members of the batch, in this order."""
-        self.state_LBD = self.state_LBD.index_select(1, indices.to(self.state_LBD.device))
+        self.state_LBE = self.state_LBE.index_select(1, indices.to(self.state_LBE.device))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each member of the batch."""
-        self.state_LBD = self.state_LBD.repeat_interleave(repeats, 1)
+        self.state_LBE = self.state_LBE.repeat_interleave(repeats, 1)
 
     def crop(self, tokens_to_remove: int) -> None:
         """A recurrence cannot step back."""
@@ -99,7 +99,7 @@ class RecurrentCache(Cache):
     @property
     def batch_size(self) -> int:
         """Number of sequences B."""
-        return self.state_LBD.shape[1]
+        return self.state_LBE.shape[1]
 
 
 class HGRNBitForCausalLM(PreTrainedModel, GenerationMixin):
@@ -143,9 +143,9 @@ class HGRNBitForCausalLM(PreTrainedModel, GenerationMixin):
         tokens = input_ids.shape[1]
         mask = None if attention_mask is None else attention_mask[:, -tokens:]
         stream: list[torch.Tensor] = []
-        x_BTD, delta_BTD, state_LBD = self.model(input_ids, cache.state_LBD, mask, stream)
+        x_BTD, delta_BTD, state_LBE = self.model(input_ids, cache.state_LBE, mask, stream)
         normed_BTD = self.model.norm(x_BTD + delta_BTD)
-        cache.advance(state_LBD, tokens)
+        cache.advance(state_LBE, tokens)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(normed_BTD[:, kept])
         output = CausalLMOutputWithPast(

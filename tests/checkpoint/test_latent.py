@@ -117,8 +117,8 @@ def test_config_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> 
 
 
 def test_config_error_names_the_file(tmp_path: Path) -> None:
-    edit(latent_folder(tmp_path / "m"), expand_ratio=2)
-    with pytest.raises(ConfigError, match=r"m/config\.json: expand_ratio 2"):
+    edit(latent_folder(tmp_path / "m"), num_heads=2)
+    with pytest.raises(ConfigError, match=r"m/config\.json: num_heads 2"):
         read_latent(tmp_path / "m")
 
 

@@ -106,9 +106,9 @@ def test_config_that_is_no_json(copy):
     refused("config.json cannot be read", "run", copy, "-p", "a")
 
 
-def test_expand_ratio_2(copy):
-    edit_config(copy, expand_ratio=2)
-    refused("config.json: expand_ratio 2 is not supported: set it to 1", "run", copy, "-p", "a")
+def test_more_than_one_head(copy):
+    edit_config(copy, num_heads=2)
+    refused("config.json: num_heads 2 is not supported: set it to 1", "run", copy, "-p", "a")
 
 
 def test_missing_tokenizer(copy, tmp_path):

@@ -70,7 +70,7 @@ def test_overrides_win_and_their_paths_are_the_callers(recipe_file, monkeypatch,
         ("train.int8_backward=1", r"train\.int8_backward 1 cannot be used: expected bool"),
         ("model.vocab_size=512", r"unknown key in \[model\]: 'vocab_size'"),
         ("model.hidden_size=big", r"model\.hidden_size 'big' cannot be used: expected int"),
-        ("model.expand_ratio=2", "expand_ratio 2 is not supported"),
+        ("model.num_heads=2", "num_heads 2 is not supported"),
     ],
 )
 def test_wrong_keys_and_values_are_named_with_a_remedy(recipe_file, override, problem):

@@ -1,6 +1,6 @@
 """What every engine refuses: ids that are no tokens, states that are none of the model's."""
 
-# B sequences, T tokens, L layers, D width
+# B sequences, T tokens, L layers, E width of the token mixer
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def check_states(states: Sequence[FloatArray], count: int, config: ModelConfig) 
 
 
 def check_state(state: FloatArray, config: ModelConfig) -> None:
-    """A state [L, D] that can be advanced in place."""
-    shape = (config.num_hidden_layers, config.hidden_size)
+    """A state [L, E] that can be advanced in place."""
+    shape = (config.num_hidden_layers, config.mixer_size)
     if not isinstance(state, np.ndarray) or state.shape != shape or state.dtype != np.float32:
         found = f"{getattr(state, 'dtype', type(state).__name__)} {list(np.shape(state))}"
         raise UsageError(f"state is {found}, not float32 {list(shape)}", "start from new_state()")

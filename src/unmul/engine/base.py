@@ -1,6 +1,6 @@
 """What every runtime answers: tokens and state in, logits and state out."""
 
-# B sequences, L layers, D width, T tokens, V vocabulary
+# B sequences, L layers, E width of the token mixer, T tokens, V vocabulary
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Engine(Protocol):
     backend: str  # what runs, for people: "cpu avx512-vnni, 2 threads"
 
     def new_state(self) -> FloatArray:
-        """The state before the first token: zeros [L, D]."""
+        """The state before the first token: zeros [L, E]."""
         ...
 
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
         """Read T >= 1 tokens, advance state in place, return the logits.
 
-        Shapes: state [L, D] -> logits [V] after the last token, or with every [T, V] after each one.
+        Shapes: state [L, E] -> logits [V] after the last token, or with every [T, V] after each one.
         """
         ...
 
     def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
         """Read one token of each of B >= 1 sequences, advance their states in place, return the logits [B, V].
 
-        Shapes: ids [B], states B times [L, D], no two of them the same memory. Equal to B calls of forward; weights
+        Shapes: ids [B], states B times [L, E], no two of them the same memory. Equal to B calls of forward; weights
         are read once.
         """
         ...

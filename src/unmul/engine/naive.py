@@ -3,7 +3,7 @@
 Every line is one line of the model's definition; the integer products are exact.
 """
 
-# B sequences, T tokens, D width, I hidden, V vocabulary
+# B sequences, T tokens, D width, E width of the token mixer, I hidden, V vocabulary
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NaiveEngine:
         self._bounds = forget_bounds(packed)
 
     def new_state(self) -> FloatArray:
-        return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
+        return np.zeros((self.config.num_hidden_layers, self.config.mixer_size), np.float32)
 
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
         x_TD = self._packed.dense("model.embeddings.weight")[np.asarray(ids)]
@@ -54,15 +54,15 @@ class NaiveEngine:
 
     def _mix_tokens(self, layer: int, prefix: str, xn_TD: FloatArray, state: FloatArray) -> FloatArray:
         bound = self._bounds[layer]
-        f_TD = bound + (1 - bound) * sigmoid(self.linear(prefix + "attn.f_proj", xn_TD))
-        i_TD = silu(self.linear(prefix + "attn.i_proj", xn_TD)) * (1 - f_TD)
-        h_TD = np.empty_like(i_TD)
+        f_TE = bound + (1 - bound) * sigmoid(self.linear(prefix + "attn.f_proj", xn_TD))
+        i_TE = silu(self.linear(prefix + "attn.i_proj", xn_TD)) * (1 - f_TE)
+        h_TE = np.empty_like(i_TE)
         for t in range(len(xn_TD)):
-            state[layer] = f_TD[t] * state[layer] + i_TD[t]
-            h_TD[t] = state[layer]
-        g_TD = self.linear(prefix + "attn.g_proj", xn_TD)
-        normed_TD, gate_TD = (h_TD, g_TD) if self.config.use_state_norm else (g_TD, h_TD)
-        return self.linear(prefix + "attn.o_proj", self._norm(prefix + "attn.g_norm", normed_TD) * silu(gate_TD))
+            state[layer] = f_TE[t] * state[layer] + i_TE[t]
+            h_TE[t] = state[layer]
+        g_TE = self.linear(prefix + "attn.g_proj", xn_TD)
+        normed_TE, gate_TE = (h_TE, g_TE) if self.config.use_state_norm else (g_TE, h_TE)
+        return self.linear(prefix + "attn.o_proj", self._norm(prefix + "attn.g_norm", normed_TE) * silu(gate_TE))
 
     def _norm(self, name: str, x: FloatArray) -> FloatArray:
         return rms_norm(x, self._packed.dense(name + ".weight"), self._eps)
@@ -77,7 +77,7 @@ class NaiveEngine:
 
 
 def forget_bounds(packed: PackedCheckpoint) -> FloatArray:
-    """Lower bounds of the forget gates [L, D]: the share of the softmax over layers that lies below each layer.
+    """Lower bounds of the forget gates [L, E]: the share of the softmax over layers that lies below each layer.
 
     In float64 and rounded once, so that csrc/checkpoint.cpp gets the same bits with its own exp.
     """

@@ -27,7 +27,7 @@ class TorchEngine:
         self._model = model
 
     def new_state(self) -> FloatArray:
-        return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
+        return np.zeros((self.config.num_hidden_layers, self.config.mixer_size), np.float32)
 
     @torch.inference_mode()
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:

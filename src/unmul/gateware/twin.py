@@ -35,7 +35,7 @@ class Twin:
         self._memory = Memory(compiled.image, compiled.parameters)
 
     def new_state(self) -> FloatArray:
-        return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
+        return np.zeros((self.config.num_hidden_layers, self.config.mixer_size), np.float32)
 
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]

@@ -1,6 +1,6 @@
 """One layer: mix tokens, then mix channels, each on a normalised copy of the residual stream."""
 
-# B batch, T time, D width
+# B batch, T time, D width, E width of the token mixer
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Block"]
 class Block(nn.Module):
     """One block of the residual stream, which travels as a sum not yet taken: x + delta.
 
-    Shapes: x, delta [B, T, D], state [B, D], bound [D], mask [B, T] -> x, delta and the new state.
+    Shapes: x, delta [B, T, D], state [B, E], bound [E], mask [B, T] -> x, delta and the new state.
     """
 
     def __init__(self, config: ModelConfig) -> None:

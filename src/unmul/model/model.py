@@ -1,6 +1,6 @@
 """The whole model: embeddings, L blocks, a final norm, a ternary head. Names of parameters are the published ones."""
 
-# B batch, T time, D width, V vocabulary, L layers
+# B batch, T time, D width, E width of the token mixer, V vocabulary, L layers
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Backbone", "MatMulFreeLM", "Output", "initialise"]
 
 
 class Output(NamedTuple):
-    """Logits [B, T, V], the state after the last token [L, B, D] float32, hidden states [L + 1] x [B, T, D]."""
+    """Logits [B, T, V], the state after the last token [L, B, E] float32, hidden states [L + 1] x [B, T, D]."""
 
     logits: Tensor
     state: Tensor
@@ -36,13 +36,13 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.lower_bounds = nn.Parameter(torch.zeros(config.num_hidden_layers, config.hidden_size))
+        self.lower_bounds = nn.Parameter(torch.zeros(config.num_hidden_layers, config.mixer_size))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.gradient_checkpointing = False  # in training: keep only each layer's input, compute the rest again
 
     def forward(
-        self, ids_BT: Tensor, state_LBD: Tensor, mask_BT: Tensor | None = None, hidden: list[Tensor] | None = None
+        self, ids_BT: Tensor, state_LBE: Tensor, mask_BT: Tensor | None = None, hidden: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The residual stream as x and delta, their sum not yet taken, and the new state.
 
@@ -51,11 +51,11 @@ class Backbone(nn.Module):
         x_BTD = self.embeddings(ids_BT)
         delta_BTD: Tensor | None = None
         states = []
-        for layer, state_BD, bound_D in zip(self.layers, state_LBD, self.forget_bounds(), strict=True):
+        for layer, state_BE, bound_E in zip(self.layers, state_LBE, self.forget_bounds(), strict=True):
             if hidden is not None:
                 hidden.append(x_BTD if delta_BTD is None else x_BTD + delta_BTD)
-            x_BTD, delta_BTD, state_BD = self._run(layer, x_BTD, delta_BTD, state_BD, bound_D, mask_BT)
-            states.append(state_BD)
+            x_BTD, delta_BTD, state_BE = self._run(layer, x_BTD, delta_BTD, state_BE, bound_E, mask_BT)
+            states.append(state_BE)
         assert delta_BTD is not None
         return x_BTD, delta_BTD, torch.stack(states)
 
@@ -69,12 +69,12 @@ class Backbone(nn.Module):
         """Lower bound of the forget gate for each layer: cumsum(softmax) minus its first row, so 0 at the bottom."""
         if not self.config.use_lower_bound:
             return [None] * self.config.num_hidden_layers
-        shares_LD = self.lower_bounds.float().softmax(0)
-        return list((shares_LD.cumsum(0) - shares_LD[0]).unbind(0))
+        shares_LE = self.lower_bounds.float().softmax(0)
+        return list((shares_LE.cumsum(0) - shares_LE[0]).unbind(0))
 
     def new_state(self, batch: int) -> Tensor:
-        """The state before the first token: zeros [L, B, D] in float32."""
-        shape = (self.config.num_hidden_layers, batch, self.config.hidden_size)
+        """The state before the first token: zeros [L, B, E] in float32."""
+        shape = (self.config.num_hidden_layers, batch, self.config.mixer_size)
         return torch.zeros(shape, device=self.embeddings.weight.device)
 
 
@@ -88,14 +88,14 @@ class MatMulFreeLM(nn.Module):
         self.lm_head = BitLinear(config.hidden_size, config.vocab_size)
         self._eps = config.rms_norm_eps
 
-    def forward(self, ids_BT: Tensor, state_LBD: Tensor | None = None, mask_BT: Tensor | None = None) -> Output:
+    def forward(self, ids_BT: Tensor, state_LBE: Tensor | None = None, mask_BT: Tensor | None = None) -> Output:
         """Shapes: ids [B, T] int64; state from new_state or an earlier output; mask [B, T] as for ops.gated_scan."""
         hidden: list[Tensor] = []
-        state_LBD = self.model.new_state(ids_BT.shape[0]) if state_LBD is None else state_LBD
-        x_BTD, delta_BTD, state_LBD = self.model(ids_BT, state_LBD, mask_BT, hidden)
+        state_LBE = self.model.new_state(ids_BT.shape[0]) if state_LBE is None else state_LBE
+        x_BTD, delta_BTD, state_LBE = self.model(ids_BT, state_LBE, mask_BT, hidden)
         norm = self.model.norm
         x_BTD, (logits_BTV,) = norm_project(x_BTD, delta_BTD, norm.weight, [self.lm_head.projection], self._eps)
-        return Output(logits_BTV, state_LBD, (*hidden, norm(x_BTD)))
+        return Output(logits_BTV, state_LBE, (*hidden, norm(x_BTD)))
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """Mean cross-entropy in nats of predicting targets [B, T] (-100: not counted); the logits are never stored."""

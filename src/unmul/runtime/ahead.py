@@ -1,6 +1,6 @@
 """A text of an engine that draws tokens itself: it writes several ahead, and gives back what the text does not use."""
 
-# L layers, D width, V vocabulary
+# L layers, E width of the token mixer, V vocabulary
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AHEAD = 16  # tokens that the engine may be ahead of the reader
 def write_ahead(engine: Writer, state: FloatArray, answer: Answer, logits: FloatArray) -> Iterator[str]:
     """Write an answer from the logits [V] of its prompt; yields a piece, perhaps empty, for each token.
 
-    When the iterator ends or is closed, state [L, D] has read every token of the answer and no other.
+    When the iterator ends or is closed, state [L, E] has read every token of the answer and no other.
     """
     read = state.copy()  # a state that the text has certainly reached, and the answer's tokens after it
     unread: list[int] = []

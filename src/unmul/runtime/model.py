@@ -1,6 +1,6 @@
 """unmul.load and what it returns: generate text, ask for logits, keep and carry the state."""
 
-# T tokens, V vocabulary, L layers, D width
+# T tokens, V vocabulary, L layers, E width of the token mixer
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Model:
 
     @property
     def state(self) -> FloatArray:
-        """A copy of the state [L, D]: all that the model remembers of the text so far."""
+        """A copy of the state [L, E]: all that the model remembers of the text so far."""
         return self._state.copy()
 
     @state.setter

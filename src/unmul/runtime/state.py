@@ -1,6 +1,6 @@
 """The state of a conversation as a file: a few kilobytes that carry all context, whatever its length."""
 
-# L layers, D width
+# L layers, E width of the token mixer
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def write_state(path: Path, state: FloatArray, fingerprint: str) -> None:
-    """Write a state [L, D] with the fingerprint of the model that made it."""
+    """Write a state [L, E] with the fingerprint of the model that made it."""
     specs = {TENSOR: TensorSpec(state.dtype, state.shape)}
     with atomic_file(path) as handle:
         write_tensors(handle, specs, lambda _: state, {MODEL: fingerprint})

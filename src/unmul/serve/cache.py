@@ -4,7 +4,7 @@ A state depends on the tokens before it and on nothing else, so its key is their
 least recently used goes when the budget is full.
 """
 
-# L layers, D width
+# L layers, E width of the token mixer
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def key_of(ids: Sequence[int]) -> bytes:
 
 
 class StateCache:
-    """States [L, D] after token sequences, at most `budget` bytes of them. States go in and come out as copies."""
+    """States [L, E] after token sequences, at most `budget` bytes of them. States go in and come out as copies."""
 
     def __init__(self, budget: int) -> None:
         self.bytes = 0

@@ -4,7 +4,7 @@ States stand in blocks of many, each in a slot; of each context there is one key
 slot, and the tokens that the state lacks.
 """
 
-# L layers, D width
+# L layers, E width of the token mixer
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class HeldContexts:
     """The `most` contexts that were used last, by name. Contexts go in and come out as copies; not for threads.
 
     Args:
-        like: a state [L, D], for its shape.
+        like: a state [L, E], for its shape.
     """
 
     def __init__(self, like: FloatArray, most: int) -> None:

@@ -1,11 +1,11 @@
 """Continuous batching over recurrent states: every round reads a piece of one prompt and writes one token of each text.
 
-A text's context is a state [L, D] and the tokens that it has not read yet. A prompt is read up to its last token; from
+A text's context is a state [L, E] and the tokens that it has not read yet. A prompt is read up to its last token; from
 there on each step reads one token of every text in one pass over the weights and chooses the next ones. Nothing here
 knows threads or HTTP: `turn` does one round, the worker calls it.
 """
 
-# B texts in a step, L layers, D width, V vocabulary
+# B texts in a step, L layers, E width of the token mixer, V vocabulary
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST_PRICE = 16  # a pass over the weights takes about as long for one token as
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that a text needs to go on: the state [L, D], the tokens after it that it has not read yet, and those of an
+    """All that a text needs to go on: the state [L, E], the tokens after it that it has not read yet, and those of an
     unfinished character at the end."""
 
     state: FloatArray

@@ -4,7 +4,7 @@ They answer what costs quality, the recurrence or the rounding, and nothing else
 and carry a model_type of their own, so that no reader takes them for the models that they are not.
 """
 
-# B batch, T time, D width, V vocabulary
+# B batch, T time, D width, E width of the token mixer, V vocabulary
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class FullLM(MatMulFreeLM):
         super().__init__(config)
         self.model.layers = nn.ModuleList(_FullBlock(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, ids_BT: Tensor, state_LBD: Tensor | None = None, mask_BT: Tensor | None = None) -> Output:
-        state_LBD = self.model.new_state(ids_BT.shape[0]) if state_LBD is None else state_LBD
-        x_BTD, delta_BTD, state_LBD = self.model(ids_BT, state_LBD, mask_BT)
-        return Output(_project(self.model.norm(x_BTD + delta_BTD), self.lm_head), state_LBD, ())
+    def forward(self, ids_BT: Tensor, state_LBE: Tensor | None = None, mask_BT: Tensor | None = None) -> Output:
+        state_LBE = self.model.new_state(ids_BT.shape[0]) if state_LBE is None else state_LBE
+        x_BTD, delta_BTD, state_LBE = self.model(ids_BT, state_LBE, mask_BT)
+        return Output(_project(self.model.norm(x_BTD + delta_BTD), self.lm_head), state_LBE, ())
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         logits_BTV = self(ids_BT, mask_BT=mask_BT).logits

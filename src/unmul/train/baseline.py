@@ -86,6 +86,11 @@ class _CrossEntropy(nn.Module):
 def llama_config(shape: ModelConfig) -> LlamaConfig:
     """The Llama of a shape; positions end at the training context."""
     width = shape.hidden_size
+    if shape.expand_ratio != 1:
+        raise ConfigError(
+            f"model.expand_ratio {shape.expand_ratio} is of the token mixer, and a transformer has none",
+            f"set it to 1, and for as many parameters add {4 * (shape.mixer_size - width) // 3} to intermediate_size",
+        )
     head = 128 if width >= 1024 and width % 128 == 0 else 64
     if width % head:
         raise ConfigError(

@@ -9,6 +9,7 @@ count as full ones.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,8 @@ class Size(NamedTuple):
 
 def size(kind: str, shape: ModelConfig, context: int) -> Size:
     """Size of a model of one of recipe.TYPES and a shape, trained on windows of context tokens."""
+    if kind.startswith("transformer"):
+        shape = replace(shape, expand_ratio=1)  # it has no token mixer to widen
     layers, width, table = shape.num_hidden_layers, shape.hidden_size, shape.vocab_size * shape.hidden_size
     products = shape.ternary_weights  # both kinds have the same projections, and the head
     parameters, attention = shape.parameters, 0

@@ -54,7 +54,7 @@ class CudaEngine:
 
     def new_state(self) -> FloatArray:
         """The state before the first token: zeros [L, D]."""
-        return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
+        return np.zeros((self.config.num_hidden_layers, self.config.mixer_size), np.float32)
 
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
         """Read T >= 1 tokens, advance state [L, D] in place; logits [V] after the last, or with every [T, V].

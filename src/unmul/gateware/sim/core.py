@@ -158,7 +158,7 @@ class SimulatedEngine:
         self.core.load_program(compiled.program)
 
     def new_state(self) -> FloatArray:
-        return np.zeros((self.config.num_hidden_layers, self.config.hidden_size), np.float32)
+        return np.zeros((self.config.num_hidden_layers, self.config.mixer_size), np.float32)
 
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
         self.core.write_state(state.view(np.int32).reshape(-1))
