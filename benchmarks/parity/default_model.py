@@ -28,6 +28,7 @@ TRUNK, BRANCH, PACKED = "trunk", "branch", "packed"  # folders in --work; a bran
 ENDLESS = 1_000_000  # steps: the clock ends the trunk
 WARMUP = 500  # steps of the trunk
 RESERVE = 90.0  # seconds of a call for two starts, compiling, validation, packing and measuring
+WORTH = 30.0  # seconds of the trunk that are worth starting and compiling for
 RECENT = 100  # steps whose speed is taken for that of the branch
 PROMPTS = ("Once upon a time", "The old man looked at the sea and", "A cell is", "Under this law, a person may")
 
@@ -53,11 +54,16 @@ def unmul(*words: object) -> dict[str, Any]:
 
 
 def grow_trunk(trainer: Trainer, seconds: float) -> Path:
-    """Train the trunk on, its rate constant after the warm-up; its newest checkpoint."""
-    constant = [f"train.steps={ENDLESS}", f"train.warmup={WARMUP / ENDLESS}", "train.schedule=wsd", "train.cooldown=0"]
-    trainer.run(TRUNK, seconds, *constant, f"train.validate_every={ENDLESS}")
+    """Train the trunk on where that is worth the start, its rate constant after the warm-up; its newest checkpoint."""
+    if seconds > WORTH:
+        _train_on(trainer, seconds)
     checkpoints = sorted((trainer.work / TRUNK).glob("step-*"))
     return checkpoints[-1] if checkpoints else sys.exit("the trunk has no checkpoint: see what it said")
+
+
+def _train_on(trainer: Trainer, seconds: float) -> None:
+    constant = [f"train.steps={ENDLESS}", f"train.warmup={WARMUP / ENDLESS}", "train.schedule=wsd", "train.cooldown=0"]
+    trainer.run(TRUNK, seconds, *constant, f"train.validate_every={ENDLESS}")
 
 
 def steps_in(seconds: float, log: Path) -> int:
