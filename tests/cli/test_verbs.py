@@ -170,6 +170,17 @@ def test_info_of_a_latent_folder_without_tokenizer(capsys, latent):
     assert (found["kind"], found["bits_per_weight"], found["tokenizer_entries"]) == ("latent", 32, None)
 
 
+def test_info_says_the_width_of_a_token_mixer_that_is_wider_than_the_model(capsys, wide, latent):
+    found = answer(capsys, "info", wide)
+    assert (found["shape"]["expand_ratio"], found["state_bytes"]) == (2, 4 * 3 * 84)
+    assert main(["info", str(wide)]) == main(["info", str(latent)]) == 0
+    widths = [line for line in capsys.readouterr().out.splitlines() if line.startswith("width")]
+    assert [line.split(maxsplit=1)[1] for line in widths] == [
+        "42, 84 in the token mixer, 77 in the channel mixer",
+        "42, 77 in the channel mixer",
+    ]
+
+
 def test_info_tells_how_a_folder_was_trained(capsys, tmp_path):
     latent = speaking_latent(tmp_path / "latent")
     (latent / "training.json").write_text('{"steps": 1200, "tokens": 4915200}')

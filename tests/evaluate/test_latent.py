@@ -1,7 +1,5 @@
 """PyTorch models as engines."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from tolerance import FLOAT32_SUMS, relative_l2
@@ -10,8 +8,9 @@ from unmul.evaluate import bits
 from unmul.evaluate.latent import open_latent
 
 
-def test_a_step_of_several_sequences_equals_them_one_by_one(latent: Path) -> None:
-    engine = open_latent(latent, "cpu")
+@pytest.mark.parametrize("source", ["latent", "wide"])
+def test_a_step_of_several_sequences_equals_them_one_by_one(source: str, request: pytest.FixtureRequest) -> None:
+    engine = open_latent(request.getfixturevalue(source), "cpu")
     states, alone = ([engine.new_state() for _ in range(3)] for _ in range(2))
     for ids in ([1, 2, 3], [4, 4, 4]):
         together = engine.step(ids, states)

@@ -16,7 +16,9 @@ from unmul.errors import CheckpointError
 
 __all__ = ["info"]
 
-SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings")
+SHAPE = (
+    "vocab_size", "hidden_size", "expand_ratio", "num_hidden_layers", "intermediate_size", "max_position_embeddings",
+)  # fmt: skip
 STATE_VALUE_BYTES = 4
 
 
@@ -99,7 +101,7 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("kind", found["kind"]),
         ("layers", str(shape["num_hidden_layers"])),
-        ("width", f"{shape['hidden_size']}, {shape['intermediate_size']} in the channel mixer"),
+        ("width", _width(shape)),
         ("vocabulary", f"{shape['vocab_size']:,}" + (f", tokenizer with {entries:,}" if entries else ", no tokenizer")),
         ("parameters", f"{found['parameters']:,}, {found['ternary_weights']:,} of them ternary"),
         (f"bytes {stored}", megabytes(size["total"])),
@@ -111,3 +113,9 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if found["training"]:
         lines.append(("trained", f"{found['training']['steps']:,} steps, {found['training']['tokens']:,} tokens"))
     return lines
+
+
+def _width(shape: Mapping[str, int]) -> str:
+    width, ratio = shape["hidden_size"], shape["expand_ratio"]
+    wider = f", {ratio * width} in the token mixer" if ratio > 1 else ""
+    return f"{width}{wider}, {shape['intermediate_size']} in the channel mixer"
