@@ -186,7 +186,11 @@ def test_info_tells_how_a_folder_was_trained(capsys, tmp_path):
     (latent / "training.json").write_text('{"steps": 1200, "tokens": 4915200}')
     assert answer(capsys, "info", latent)["training"]["steps"] == 1200
     assert main(["info", str(latent)]) == 0
-    assert "1,200 steps, 4,915,200 tokens" in capsys.readouterr().out
+    assert "1,200 steps, 4,915,200 tokens\n" in capsys.readouterr().out
+    card = {"steps": 1200, "tokens": 4915200, "before": {"steps": 9000, "tokens": 36864000, "flops": 1}}
+    (latent / "training.json").write_text(json.dumps(card))
+    assert main(["info", str(latent)]) == 0
+    assert "4,915,200 tokens, after 9,000 steps, 36,864,000 tokens\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from unmul.gateware.execute import EFFECTS, Memory, Run, control_flow
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.twin import CHUNK, Twin
 
-DEFAULT = Path(compiler.__file__).parents[1] / "assets" / "default"
+TINY_MODEL = Path(compiler.__file__).parents[1] / "assets" / "tales-tiny"
 SMALL = Parameters(lanes=16, vector_depth=80, state_depth=128, port_bytes=3)
 IDS = [3, 130, 0, 77, 77, 12, 5]
 
@@ -180,14 +180,14 @@ def test_a_loop_counts_and_prefill_skips_what_is_marked():
     assert [name.name for name, _ in control_flow(program, prefill=True)] == ["silu"] * 3
 
 
-@pytest.mark.skipif(not (DEFAULT / "model.safetensors").exists(), reason="the embedded model is not in this tree")
+@pytest.mark.skipif(not (TINY_MODEL / "model.safetensors").exists(), reason="the embedded model is not in this tree")
 def test_the_default_model_says_what_the_cpu_engine_says():
     from unmul.engine.cpu import CpuEngine
     from unmul.runtime import folder_tokenizer
 
-    checkpoint = PackedCheckpoint.open(DEFAULT)
+    checkpoint = PackedCheckpoint.open(TINY_MODEL)
     twin, cpu = Twin(compile_model(checkpoint, Parameters())), CpuEngine(checkpoint, threads=1)
-    prompt = [0, *folder_tokenizer(DEFAULT, checkpoint.config).encode("Once upon a time").ids]
+    prompt = [0, *folder_tokenizer(TINY_MODEL, checkpoint.config).encode("Once upon a time").ids]
     assert greedy(twin, prompt, 24) == greedy(cpu, prompt, 24)
     assert twin.saturations == 0
 

@@ -185,7 +185,7 @@ def test_a_prompt_of_any_length_leaves_a_state_of_the_same_size(model):
 
 def test_a_missing_embedded_model_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("unmul.runtime.model.DEFAULT_MODEL", tmp_path / "none")
-    with pytest.raises(CheckpointError, match="no embedded model"):
+    with pytest.raises(CheckpointError, match="has no model none"):
         unmul.load()
 
 

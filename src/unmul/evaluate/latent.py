@@ -45,6 +45,7 @@ class TorchEngine:
     def log2_probabilities(
         self, ids: Sequence[int], targets: Sequence[int], state: FloatArray
     ) -> npt.NDArray[np.float64]:
+        """As bits.Scorer: log2 p [T] of each target after its token, taken on the device."""
         return log2_probabilities(self._read(ids, state), targets)
 
     def _read(self, ids: Sequence[int], state: FloatArray) -> torch.Tensor:

@@ -57,6 +57,7 @@ class WindowEngine:
     def log2_probabilities(
         self, ids: Sequence[int], targets: Sequence[int], state: list[int]
     ) -> npt.NDArray[np.float64]:
+        """As bits.Scorer: log2 p [T] of each target after its token, taken on the device."""
         return log2_probabilities(self._after(ids, state), targets)
 
     def _after(self, ids: Sequence[int], state: list[int]) -> torch.Tensor:
