@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unmul.config import preset
+from unmul.config import ModelConfig, preset
 from unmul.engine.cuda import compile as compiler
 from unmul.engine.cuda.decode import decode_defines
 from unmul.engine.cuda.prefill import prefill_defines
@@ -14,13 +14,19 @@ from unmul.errors import EngineError
 pytest.importorskip("cuda.bindings", reason="the extra cuda is not installed")
 
 SHARED_BYTES = {"sm_80": 163 << 10, "sm_90": 227 << 10}  # of a block
+CONFIGS = {
+    "1.3b": preset("1.3b"),
+    "expanded": ModelConfig(
+        vocab_size=8192, hidden_size=512, intermediate_size=896, num_hidden_layers=15, expand_ratio=2
+    ),
+}
 
 
-def shape(name: str) -> dict[str, int | str]:
-    config = preset(name)
+def shape(config: ModelConfig) -> dict[str, int | str]:
     return {
-        "UNMUL_WIDTH": config.hidden_size, "UNMUL_HIDDEN": config.ffn_size, "UNMUL_VOCABULARY": config.vocab_size,
-        "UNMUL_LAYERS": config.num_hidden_layers, "UNMUL_EPS": "1e-6f", "UNMUL_INT8_EMBEDDINGS": 1,
+        "UNMUL_WIDTH": config.hidden_size, "UNMUL_MIXER": config.mixer_size, "UNMUL_HIDDEN": config.ffn_size,
+        "UNMUL_VOCABULARY": config.vocab_size, "UNMUL_LAYERS": config.num_hidden_layers, "UNMUL_EPS": "1e-6f",
+        "UNMUL_INT8_EMBEDDINGS": 1,
     }  # fmt: skip
 
 
@@ -34,24 +40,26 @@ def spilled(source: str, arch: str, defines: dict[str, int | str]) -> dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", SHARED_BYTES)
-@pytest.mark.parametrize(("groups", "fused"), [(1, True), (1, False), (2, False)])
-def test_the_decoder_keeps_its_registers(arch: str, groups: int, fused: bool) -> None:
-    defines, shared = decode_defines(preset("1.3b"), SHARED_BYTES[arch], groups, fused)
+@pytest.mark.parametrize(
+    ("name", "groups", "fused"), [("1.3b", 1, True), ("1.3b", 1, False), ("1.3b", 2, False), ("expanded", 1, True)]
+)
+def test_the_decoder_keeps_its_registers(arch: str, name: str, groups: int, fused: bool) -> None:
+    defines, shared = decode_defines(CONFIGS[name], SHARED_BYTES[arch], groups, fused)
     assert shared <= SHARED_BYTES[arch]
-    assert spilled("decode.cu", arch, {**shape("1.3b"), **defines}) == {"decode": 0}
+    assert spilled("decode.cu", arch, {**shape(CONFIGS[name]), **defines}) == {"decode": 0}
 
 
 @pytest.mark.slow
 def test_the_decoder_of_64_texts_compiles() -> None:
     defines, _ = decode_defines(preset("2.7b"), SHARED_BYTES["sm_80"], 8, False)
-    assert spilled("decode.cu", "sm_80", {**shape("2.7b"), **defines})["decode"] < 512
+    assert spilled("decode.cu", "sm_80", {**shape(preset("2.7b")), **defines})["decode"] < 512
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", SHARED_BYTES)
-@pytest.mark.parametrize("groups", [2, 8])
-def test_the_kernels_of_prefill_keep_their_registers(arch: str, groups: int) -> None:
-    found = spilled("prefill.cu", arch, {**shape("1.3b"), **prefill_defines(SHARED_BYTES[arch], groups)})
+@pytest.mark.parametrize(("name", "groups"), [("1.3b", 2), ("1.3b", 8), ("expanded", 8)])
+def test_the_kernels_of_prefill_keep_their_registers(arch: str, name: str, groups: int) -> None:
+    found = spilled("prefill.cu", arch, {**shape(CONFIGS[name]), **prefill_defines(SHARED_BYTES[arch], groups)})
     assert {"scan", "mix_in", "mix_out", "channel_in", "channel_out", "head"} <= found.keys()
     assert set(found.values()) == {0}
 

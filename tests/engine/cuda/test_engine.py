@@ -1,6 +1,6 @@
 """The CUDA engine against the CPU engine, to the bit: on a GPU where there is one, and on an emulated one."""
 
-# B sequences, T tokens, L layers, D width
+# B sequences, T tokens, L layers, D width, E width of the token mixer
 
 from dataclasses import replace
 from functools import cache
@@ -28,6 +28,11 @@ HAS_GPU = Path("/dev/nvidiactl").exists()
 CONFIGS = {
     "narrow": ModelConfig(vocab_size=131, hidden_size=42, intermediate_size=77, num_hidden_layers=2),
     "wide": ModelConfig(vocab_size=257, hidden_size=160, intermediate_size=300, num_hidden_layers=1),
+}
+# E of two tiles under I of three; E above I and above three padded rows of D.
+EXPANDED = {
+    "twice": replace(CONFIGS["wide"], expand_ratio=2, hidden_size=90),
+    "tenfold": replace(CONFIGS["narrow"], expand_ratio=10),
 }
 SAMPLINGS = [
     SamplingParams(temperature=0),
@@ -191,12 +196,20 @@ def test_calls_that_make_no_sense_are_refused(open_engines) -> None:
 
 
 @pytest.mark.slow
-def test_logits_are_near_the_naive_ones(open_engines, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [CONFIGS["narrow"], *EXPANDED.values()], ids=["narrow", *EXPANDED])
+def test_logits_are_near_the_naive_ones(tmp_path: Path, config: ModelConfig) -> None:
     """The CPU engine is compared with the definition elsewhere; this is a check without it."""
-    mine, _ = open_engines("narrow")
-    pack(latent_folder(tmp_path / "latent", CONFIGS["narrow"]), tmp_path / "packed")
-    naive = NaiveEngine(PackedCheckpoint.open(tmp_path / "packed"))
-    assert relative_l2(mine.forward([7], mine.new_state()), naive.forward([7], naive.new_state())) < ENGINE_LOGITS
+    pack(latent_folder(tmp_path / "latent", config), tmp_path / "packed")
+    packed = PackedCheckpoint.open(tmp_path / "packed")
+    engines = CudaEngine(packed, device=EmulatedDevice(tmp_path / "kernels")), NaiveEngine(packed)
+    states, ids = [engine.new_state() for engine in engines], tokens(9, config.vocab_size)
+    mine, naive = (engine.forward(ids, state, every=True) for engine, state in zip(engines, states, strict=True))
+    assert relative_l2(mine, naive) < ENGINE_LOGITS
+    assert relative_l2(*states) < ENGINE_LOGITS
+    texts = [[engines[0].new_state() for _ in range(batch)] for batch in (1, 2, 3)]
+    for t, token in enumerate(ids[:4]):
+        for states_B in texts:
+            assert (engines[0].step([token] * len(states_B), states_B) == mine[t]).all()
 
 
 def test_an_option_without_kernels_is_refused_before_a_gpu_is_looked_for(tmp_path) -> None:

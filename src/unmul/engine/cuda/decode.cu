@@ -51,16 +51,14 @@ private:
     // The input of the product: quantised rows of all sequences.
     UNMUL_DEVICE void prepare() {
         if (product_ == kMixIn) return prepare_mix_in();
+        if (product_ == kMixOut) return prepare_mix_out();
         if (product_ == kChannelOut) return prepare_channel_out();
         const NormedRow row(model_, layer_, product_);
         barrier_.wait();
         each_row([&](int b) {
             Share<kWidth> x;
-            x.load((product_ == kMixOut ? space_.gate : space_.x) + b * kWidthPadded);
-            if (product_ == kMixOut)
-                row.apply(x, space_.hidden + b * kWidthPadded, input(), stride(kWidthPadded), b, shared_.scratch);
-            else
-                row.apply(x, nullptr, input(), stride(kWidthPadded), b, shared_.scratch);
+            x.load(space_.x + b * kWidthPadded);
+            row.apply(x, input(), stride(kWidthPadded), b, shared_.scratch);
         });
     }
 
@@ -76,6 +74,17 @@ private:
                 if (b % gridDim.x == blockIdx.x) x.store(space_.x + b * kWidthPadded);
             }
             row.apply(x, input(), stride(kWidthPadded), b, shared_.scratch);
+        });
+    }
+
+    UNMUL_DEVICE void prepare_mix_out() {
+        const MixOutRow row(model_, layer_);
+        barrier_.wait();
+        each_row([&](int b) {
+            Share<kMixer> gate, hidden;
+            gate.load(space_.gate + b * kMixerPadded);
+            hidden.load(space_.hidden + b * kMixerPadded);
+            row.apply(gate, hidden, input(), stride(kMixerPadded), b, shared_.scratch);
         });
     }
 
@@ -102,7 +111,7 @@ private:
     // What becomes of an output: y holds the products of its unit's panels.
     UNMUL_DEVICE void finish(int channel, int b, const float (&y)[kMostPanels]) {
         if (product_ == kMixIn) {
-            if (channel < kWidth) recur(channel, b, y);
+            if (channel < kMixer) recur(channel, b, y);
         } else if (product_ == kChannelIn) {
             if (channel < kHidden) space_.wide[b * kHiddenPadded + channel] = silu(y[0]) * y[1];
         } else if (product_ == kHead) {
@@ -117,8 +126,8 @@ private:
         float& h = state(b)[channel];
         const float after = gates.f * h + gates.i;
         if (shared_.active[b]) h = after;
-        space_.hidden[b * kWidthPadded + channel] = silu(after);
-        space_.gate[b * kWidthPadded + channel] = y[2];
+        space_.hidden[b * kMixerPadded + channel] = silu(after);
+        space_.gate[b * kMixerPadded + channel] = y[2];
     }
 
     UNMUL_DEVICE void rate(int token, int b, float logit) {
@@ -162,8 +171,8 @@ private:
         return block_any(threadIdx.x < call_.batch && call_.choices[threadIdx.x].temperature > 0);
     }
     UNMUL_DEVICE static int best_place(int step, int b) { return step % 2 * kMostSequences + b; }
-    UNMUL_DEVICE float* state(int b) const { return call_.states + (int64_t(b) * kLayers + layer_) * kWidth; }
-    UNMUL_DEVICE const float* bounds() const { return model_.bounds + layer_ * kWidth; }
+    UNMUL_DEVICE float* state(int b) const { return call_.states + (int64_t(b) * kLayers + layer_) * kMixer; }
+    UNMUL_DEVICE const float* bounds() const { return model_.bounds + layer_ * kMixer; }
 
     // Calls apply(b) where the row of sequence b is wanted, then makes the rows visible there.
     template <class Apply>
@@ -233,7 +242,7 @@ private:
         const int end = warp_border(tiles, 1);
 #pragma unroll 1
         for (int tile = warp_border(tiles, 0); tile < end;) {
-            const int panel = units.tiles == kWidthTiles ? tile / kWidthTiles : tile / kHiddenTiles;
+            const int panel = panel_of(tile);
             const int stop = min(end, (panel + 1) * units.tiles);
             const int8_t* at = row + (tile - panel * units.tiles) * kTileColumns;
             if (product_ == kMixIn) at += panel % 3 * input().tokens * row_stride;
@@ -242,6 +251,11 @@ private:
             for (; tile < stop; ++tile, at += kTileColumns) sums.multiply(stream_.next(), at, row_stride);
             flush(panel, sums);
         }
+    }
+
+    // By a constant: a division by a number known only at run time takes long.
+    UNMUL_DEVICE int panel_of(int tile) const {
+        return product_ == kMixOut ? tile / kMixerTiles : product_ == kChannelOut ? tile / kHiddenTiles : tile / kWidthTiles;
     }
 
     UNMUL_DEVICE void flush(int panel, const TileSums<kGroups>& sums) {

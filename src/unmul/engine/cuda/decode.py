@@ -1,6 +1,6 @@
 """Tokens of a batch one after another: which variant of decode.cu runs, and its memory."""
 
-# B sequences, D width, I hidden, V vocabulary
+# B sequences, D width, E width of the token mixer, I hidden, V vocabulary
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unmul.engine.cuda.layout import TILE_BYTES, TILE_COLUMNS, padded
 from unmul.engine.cuda.structs import MOST_SEQUENCES, Call, Choice, DeviceModel, Quantised, Workspace
 from unmul.errors import EngineError, UsageError
 
-__all__ = ["THREADS", "Decoder", "decode_defines", "quantised", "shape_defines"]
+__all__ = ["THREADS", "Decoder", "decode_defines", "quantised", "row_sizes", "shape_defines"]
 
 Ids = npt.NDArray[np.int32]
 
@@ -81,6 +81,7 @@ def shape_defines(packed: PackedCheckpoint) -> Defines:
     config = packed.config
     return {
         "UNMUL_WIDTH": config.hidden_size,
+        "UNMUL_MIXER": config.mixer_size,
         "UNMUL_HIDDEN": config.ffn_size,
         "UNMUL_VOCABULARY": config.vocab_size,
         "UNMUL_LAYERS": config.num_hidden_layers,
@@ -91,8 +92,7 @@ def shape_defines(packed: PackedCheckpoint) -> Defines:
 
 def decode_defines(config: ModelConfig, shared_bytes: int, groups: int, fused: bool) -> tuple[Defines, int]:
     """The macros of decode.cu, and the shared memory of a block: as many tiles are asked for ahead as it holds."""
-    width, hidden = (padded(size, TILE_COLUMNS) for size in (config.hidden_size, config.ffn_size))
-    rows = FUSED_SEQUENCES * (max(3 * width, hidden) + 192) if fused else 0
+    rows = FUSED_SEQUENCES * (_input_row(config) + 192) if fused else 0
     depth = _DEEPEST
     while depth >= 2:
         size = depth * WARPS * TILE_BYTES + _SUMS + _REST + rows
@@ -104,13 +104,27 @@ def decode_defines(config: ModelConfig, shared_bytes: int, groups: int, fused: b
     raise EngineError(problem, "choose --device cpu")
 
 
+def row_sizes(config: ModelConfig) -> tuple[int, int, int]:
+    """Padded lengths of rows [D], [E] and [I]."""
+    width, mixer, hidden = (
+        padded(size, TILE_COLUMNS) for size in (config.hidden_size, config.mixer_size, config.ffn_size)
+    )
+    return width, mixer, hidden
+
+
+def _input_row(config: ModelConfig) -> int:
+    """kInputRow: bytes of what a token's widest product reads."""
+    width, mixer, hidden = row_sizes(config)
+    return max(3 * width, mixer, hidden)
+
+
 def _workspace(device: Device, config: ModelConfig) -> Workspace:
-    width, hidden = (padded(size, TILE_COLUMNS) for size in (config.hidden_size, config.ffn_size))
+    width, mixer, hidden = row_sizes(config)
     batch, vocabulary = MOST_SEQUENCES, config.vocab_size
     return Workspace(
         x=device.allocate(4 * batch * width),
-        gate=device.allocate(4 * batch * width),
-        hidden=device.allocate(4 * batch * width),
+        gate=device.allocate(4 * batch * mixer),
+        hidden=device.allocate(4 * batch * mixer),
         wide=device.allocate(4 * batch * hidden),
         input=quantised(device, config, batch),
         logits=device.allocate(4 * batch * vocabulary),
@@ -122,10 +136,9 @@ def _workspace(device: Device, config: ModelConfig) -> Workspace:
 
 
 def quantised(device: Device, config: ModelConfig, tokens: int) -> Quantised:
-    """Memory for the quantised input of a product: three of the width, or one of the hidden width."""
-    width, hidden = (padded(size, TILE_COLUMNS) for size in (config.hidden_size, config.ffn_size))
+    """Memory for the quantised input of a product."""
     return Quantised(
-        q=device.allocate(tokens * max(3 * width, hidden)),
+        q=device.allocate(tokens * _input_row(config)),
         factor=device.allocate(4 * 3 * tokens),
         sum=device.allocate(4 * 3 * tokens),
         tokens=tokens,

@@ -3,7 +3,7 @@
 Same contract as engine.naive.NaiveEngine; compared in tests/engine/cuda/test_engine.py, on a CPU through an emulator.
 """
 
-# B sequences, L layers, T tokens, D width, V vocabulary
+# B sequences, L layers, T tokens, E width of the token mixer, V vocabulary
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class CudaEngine:
         self._probe(packed)
 
     def new_state(self) -> FloatArray:
-        """The state before the first token: zeros [L, D]."""
+        """The state before the first token: zeros [L, E]."""
         return np.zeros((self.config.num_hidden_layers, self.config.mixer_size), np.float32)
 
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
-        """Read T >= 1 tokens, advance state [L, D] in place; logits [V] after the last, or with every [T, V].
+        """Read T >= 1 tokens, advance state [L, E] in place; logits [V] after the last, or with every [T, V].
 
         Interrupted by Ctrl-C, the state is the one before, or one inside the prompt at a border of chunks.
         """
@@ -77,7 +77,7 @@ class CudaEngine:
         return logits if every else logits[0]
 
     def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
-        """Read one token of each of B >= 1 sequences, advance their states [L, D] in place; logits [B, V]."""
+        """Read one token of each of B >= 1 sequences, advance their states [L, E] in place; logits [B, V]."""
         ids_B = checked_ids(ids, self.config).astype(np.int32)
         check_states(states, len(ids_B), self.config)
         logits_BV = np.empty((len(ids_B), self.config.vocab_size), np.float32)

@@ -6,14 +6,14 @@
 
 struct Chunk {
     const int32_t* ids;  // [T]
-    float* state;        // [L, D]
-    float* mixed;        // [T, 3, D] products of i, f, g; i becomes SiLU of the state
+    float* state;        // [L, E]
+    float* mixed;        // [T, 3, E] products of i, f, g; i becomes SiLU of the state
     int32_t tokens;
     int32_t first;       // of the tokens whose logits are wanted
     int32_t layer;
 };
 
-constexpr int kMixedRow = 3 * kWidthPadded;
+constexpr int kMixedRow = 3 * kMixerPadded;
 
 // Rows: one block a token.
 
@@ -31,18 +31,19 @@ UNMUL_KERNEL(kThreads) mix_in_rows(const Model model, const Workspace space, con
 }
 
 UNMUL_KERNEL(kThreads) mix_out_rows(const Model model, const Workspace space, const Chunk chunk) {
-    const NormedRow row(model, chunk.layer, kMixOut);
+    const MixOutRow row(model, chunk.layer);
     const float* mixed = chunk.mixed + int64_t(blockIdx.x) * kMixedRow;
-    Share<kWidth> gate;
-    gate.load(mixed + 2 * kWidthPadded);
-    row.apply(gate, mixed, space.input, kWidthPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
+    Share<kMixer> gate, hidden;
+    gate.load(mixed + 2 * kMixerPadded);
+    hidden.load(mixed);
+    row.apply(gate, hidden, space.input, kMixerPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
 }
 
 UNMUL_KERNEL(kThreads) channel_in_rows(const Model model, const Workspace space, const Chunk chunk) {
     const NormedRow row(model, chunk.layer, kChannelIn);
     Share<kWidth> x;
     x.load(space.x + int64_t(blockIdx.x) * kWidthPadded);
-    row.apply(x, nullptr, space.input, kWidthPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
+    row.apply(x, space.input, kWidthPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
 }
 
 UNMUL_KERNEL(kThreads) channel_out_rows(const Model model, const Workspace space, const Chunk chunk) {
@@ -56,7 +57,7 @@ UNMUL_KERNEL(kThreads) head_rows(const Model model, const Workspace space, const
     const NormedRow row(model, kLayers, kHead);
     Share<kWidth> x;
     x.load(space.x + int64_t(chunk.first + blockIdx.x) * kWidthPadded);
-    row.apply(x, nullptr, space.input, kWidthPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
+    row.apply(x, space.input, kWidthPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
 }
 
 // Products: a block of 8 warps multiplies 8 panels by 4 x kTokenGroups x 8 tokens, a warp 4 panels by a quarter of these.
@@ -195,7 +196,7 @@ private:
         return (blockIdx.x * kBlockPanels + warp_panel() + p) / kStep * kTileRows + lane_row(e);
     }
     UNMUL_DEVICE static int64_t place(int t, int e, int p) {
-        return int64_t(token(t, e)) * kOutputRow + projection() * kWidthPadded + channel(e, p);
+        return int64_t(token(t, e)) * kOutputRow + projection() * kMixerPadded + channel(e, p);
     }
     UNMUL_DEVICE static bool exists(int p) {
         return int(blockIdx.x * kBlockPanels) + warp_panel() + p < kUnits.count * (Which == kMixIn ? 1 : kUnits.panels);
@@ -259,13 +260,13 @@ struct ScanWorker {
 #pragma unroll
         for (int item = 0; item < kScanItems; ++item) {
             const int t = stretch * kScanTokens + token(item);
-            if (t < chunk.tokens && column < kWidth) function(item, chunk.mixed + int64_t(t) * kMixedRow + column);
+            if (t < chunk.tokens && column < kMixer) function(item, chunk.mixed + int64_t(t) * kMixedRow + column);
         }
     }
     UNMUL_DEVICE void load(const Chunk& chunk, int stretch) {
         each(chunk, stretch, [&](int item, const float* at) {
             i[item] = at[0];
-            f[item] = at[kWidthPadded];
+            f[item] = at[kMixerPadded];
         });
     }
     UNMUL_DEVICE void prepare(const Chunk& chunk, int stretch, float bound, ScanMemory& memory) const {
@@ -293,9 +294,9 @@ UNMUL_KERNEL(kThreads) scan(const Model model, const Workspace, const Chunk chun
     ScanMemory& memory = *reinterpret_cast<ScanMemory*>(shared_memory());
     const bool scans = threadIdx.x < kScanChannels, works = threadIdx.x >= 32;
     const int column = blockIdx.x * kScanChannels + threadIdx.x % kScanChannels;
-    const bool inside = column < kWidth;
-    float* state = chunk.state + int64_t(chunk.layer) * kWidth + column;
-    const float bound = inside ? model.bounds[chunk.layer * kWidth + column] : 0;
+    const bool inside = column < kMixer;
+    float* state = chunk.state + int64_t(chunk.layer) * kMixer + column;
+    const float bound = inside ? model.bounds[chunk.layer * kMixer + column] : 0;
     float h = scans && inside ? *state : 0;
     ScanWorker worker;
     const int stretches = ceil_div(chunk.tokens, kScanTokens);

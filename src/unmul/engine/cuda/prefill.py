@@ -1,6 +1,6 @@
 """Many tokens of one text: the launches of prefill.cu in their order, and their memory."""
 
-# T tokens, D width, I hidden, V vocabulary
+# T tokens, D width, E width of the token mixer, I hidden, V vocabulary
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 from unmul.checkpoint import PackedCheckpoint
 from unmul.engine.base import FloatArray
 from unmul.engine.cuda.compile import Defines
-from unmul.engine.cuda.decode import THREADS, quantised, shape_defines
+from unmul.engine.cuda.decode import THREADS, quantised, row_sizes, shape_defines
 from unmul.engine.cuda.device import Device, Kernel
-from unmul.engine.cuda.layout import TILE_BYTES, TILE_COLUMNS, TILE_ROWS, padded
+from unmul.engine.cuda.layout import TILE_BYTES, TILE_COLUMNS, TILE_ROWS
 from unmul.engine.cuda.structs import Chunk, DeviceModel, Workspace
 
 __all__ = ["CHUNK", "Reader", "prefill_defines"]
@@ -50,11 +50,10 @@ class Reader:
         self._head(chunk, logits)
 
     def _layer(self, chunk: Chunk) -> None:
-        width = -(-self._config.hidden_size // TILE_ROWS)
-        hidden = padded(self._config.ffn_size, TILE_COLUMNS) // TILE_ROWS  # padding is written, too
+        width, mixer, hidden = (size // TILE_ROWS for size in row_sizes(self._config))  # padding is written, too
         self._rows("mix_in_rows", chunk, chunk.tokens)
-        self._product("mix_in", chunk, chunk.tokens, width, 3)
-        self._kernel("scan", chunk.tokens)[0]((width, 1, 1), THREADS, _SCAN, self._model, self._workspace, chunk)
+        self._product("mix_in", chunk, chunk.tokens, mixer, 3)
+        self._kernel("scan", chunk.tokens)[0]((mixer, 1, 1), THREADS, _SCAN, self._model, self._workspace, chunk)
         self._rows("mix_out_rows", chunk, chunk.tokens)
         self._product("mix_out", chunk, chunk.tokens, width)
         self._rows("channel_in_rows", chunk, chunk.tokens)
@@ -95,11 +94,11 @@ class Reader:
         return self._kernels[name, groups]
 
     def _allocate(self) -> Workspace:
-        width, hidden = (padded(size, TILE_COLUMNS) for size in (self._config.hidden_size, self._config.ffn_size))
+        width, mixer, hidden = row_sizes(self._config)
         device = self._device
         self._ids = device.allocate(4 * CHUNK)
         # The channel mixer's rows stand where the token mixer's stood.
-        self._mixed = device.allocate(4 * CHUNK * max(3 * width, hidden))
+        self._mixed = device.allocate(4 * CHUNK * max(3 * mixer, hidden))
         return Workspace(
             x=device.allocate(4 * CHUNK * width),
             wide=self._mixed,

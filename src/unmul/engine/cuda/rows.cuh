@@ -56,27 +56,38 @@ struct MixInRow {
     }
 };
 
-// One projection of a row that is normed first: o, gate and up, head; the head's layer is the number of layers.
+// One projection of a row that is normed first: gate and up, head; the head's layer is the number of layers.
 struct NormedRow {
     GainShare<kWidth> norm, gain[1];
     float scale[1];
 
     UNMUL_DEVICE NormedRow(const Model& model, int layer, int product) {
-        const int first = product == kMixOut ? kGNorm : product == kChannelIn ? kMlpNorm : 0;  // its own follows
+        const int first = product == kChannelIn ? kMlpNorm : 0;  // its own follows
         norm.load(model.gains + gain_offset(layer, first));
         gain[0].load(model.gains + gain_offset(layer, first + 1));
-        scale[0] = model.scales[layer * kLayerScales + (product == kMixOut ? kScaleO : product == kChannelIn ? kScaleGate : 0)];
+        scale[0] = model.scales[layer * kLayerScales + (product == kChannelIn ? kScaleGate : 0)];
     }
-    // The gate of the mixer's output is normed, then multiplied by the state; other rows have no multiplier.
-    UNMUL_DEVICE void apply(Share<kWidth>& x, const float* multiplier, const Quantised& to, int stride, int token,
-                            Scratch& scratch) const {
-        Share<kWidth> other;
-        if (multiplier) other.load(multiplier);
+    UNMUL_DEVICE void apply(Share<kWidth>& x, const Quantised& to, int stride, int token, Scratch& scratch) const {
         normalise(x, inverse_rms(x, kEps, scratch.squares[0]), norm);
-        if (multiplier)
-#pragma unroll
-            for (int g = 0; g < Share<kWidth>::kGroups; ++g) x.group[g] = x.group[g] * other.group[g];
         quantise(x, gain, target(to, stride, token, scale), scratch);
+    }
+};
+
+// o reads the gate, normed, times SiLU of the state.
+struct MixOutRow {
+    GainShare<kMixer> norm, gain[1];
+    float scale[1];
+
+    UNMUL_DEVICE MixOutRow(const Model& model, int layer) : scale{model.scales[layer * kLayerScales + kScaleO]} {
+        norm.load(model.gains + gain_offset(layer, kGNorm));
+        gain[0].load(model.gains + gain_offset(layer, kGainO));
+    }
+    UNMUL_DEVICE void apply(Share<kMixer>& gate, const Share<kMixer>& hidden, const Quantised& to, int stride, int token,
+                            Scratch& scratch) const {
+        normalise(gate, inverse_rms(gate, kEps, scratch.squares[0]), norm);
+#pragma unroll
+        for (int g = 0; g < Share<kMixer>::kGroups; ++g) gate.group[g] = gate.group[g] * hidden.group[g];
+        quantise(gate, gain, target(to, stride, token, scale), scratch);
     }
 };
 
@@ -85,7 +96,7 @@ struct ChannelOutRow {
     float scale[1];
 
     UNMUL_DEVICE ChannelOutRow(const Model& model, int layer) : scale{model.scales[layer * kLayerScales + kScaleDown]} {
-        gain[0].load(model.gains + down_gain_offset(layer));
+        gain[0].load(model.gains + gain_offset(layer, kGainDown));
     }
     UNMUL_DEVICE void apply(const Share<kHidden>& z, const Quantised& to, int stride, int token, Scratch& scratch) const {
         quantise(z, gain, target(to, stride, token, scale), scratch);

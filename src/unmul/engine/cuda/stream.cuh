@@ -13,12 +13,12 @@ constexpr int kColumns = 8 * kGroups;                 // of a row of sums
 constexpr int kMostPanels = 3;                        // of a unit
 constexpr int kRoundPanels = 64 / kGroups;            // panels whose sums stand in shared memory at once
 constexpr int kSharedStride = 64;                     // beside a row, so that two tokens' columns lie in other banks
-constexpr int kSharedRow = (3 * kWidthPadded > kHiddenPadded ? 3 * kWidthPadded : kHiddenPadded) + 3 * kSharedStride;
+constexpr int kSharedRow = kInputRow + 3 * kSharedStride;
 
 struct Call {
     const int32_t* ids;     // [B] the first tokens to read
     int32_t* written;       // [count, B] tokens that were chosen; -1 where logits were not finite
-    float* states;          // [B, L, D]
+    float* states;          // [B, L, E]
     const Choice* choices;  // [B], or null: only logits are wanted, after one token
     int batch, count, end;  // end: the token that ends a text, or -1
 };

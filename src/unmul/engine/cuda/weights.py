@@ -1,6 +1,6 @@
 """From a packed folder to the GPU's memory: weights at two bits, never expanded; gains as the file has them."""
 
-# L layers, D width, I hidden, N rows, K columns
+# L layers, D width, E width of the token mixer, I hidden, N rows, K columns
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class DeviceWeights:
         parts = []
         for layer in range(self._config.num_hidden_layers):
             attn, mlp = f"model.layers.{layer}.attn", f"model.layers.{layer}.mlp"
-            names = [f"{attn}_norm", *(f"{attn}.{p}_proj.norm" for p in "ifg"), f"{attn}.g_norm", f"{attn}.o_proj.norm"]
-            parts += [*names, f"{mlp}_norm", f"{mlp}.gate_proj.norm", f"{mlp}.down_proj.norm"]
+            parts += [f"{attn}_norm", *(f"{attn}.{p}_proj.norm" for p in "ifg"), f"{mlp}_norm", f"{mlp}.gate_proj.norm"]
+            parts += [f"{attn}.g_norm", f"{attn}.o_proj.norm", f"{mlp}.down_proj.norm"]
         return np.concatenate([self._gain(f"{name}.weight") for name in [*parts, "model.norm", "lm_head.norm"]])
 
     def _gain(self, name: str) -> Bits:
@@ -148,11 +148,11 @@ class DeviceWeights:
 
 def _products(config: ModelConfig) -> list[list[tuple[str, slice]]]:
     """Tensor and rows of the projections of every product: i, f, g; o; gate, up; down, layer by layer; the head."""
-    width, hidden = slice(0, config.hidden_size), config.ffn_size
+    width, mixer, hidden = slice(0, config.hidden_size), slice(0, config.mixer_size), config.ffn_size
     products = []
     for layer in range(config.num_hidden_layers):
         attn, mlp = f"model.layers.{layer}.attn", f"model.layers.{layer}.mlp"
-        products.append([(f"{attn}.{p}_proj", width) for p in "ifg"])
+        products.append([(f"{attn}.{p}_proj", mixer) for p in "ifg"])
         products.append([(f"{attn}.o_proj", width)])
         products.append([(f"{mlp}.gate_proj", slice(hidden * half, hidden * (half + 1))) for half in (0, 1)])
         products.append([(f"{mlp}.down_proj", width)])
