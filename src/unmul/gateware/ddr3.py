@@ -19,20 +19,12 @@ from unmul.gateware.protocol import Space
 
 __all__ = ["Reading", "start_ddr3"]
 
+HARDWARE = 1  # the pins are the controller's
 BURST_BYTES = 16
 PATTERNS = 3  # that a setting must read: one may be right by chance
 CHECKED_BYTES = 1024  # through the controller, at the end
 CYCLES_A_WORD = 320  # at least, that a word of an answer takes on the fastest line, of eight cycles a bit
 REMEDY = "switch the board off and on; if it stays so, choose a lower --clock"
-
-
-class _Control(IntFlag):
-    """Lines that no command has; HARDWARE leaves them, and all commands, to the controller."""
-
-    HARDWARE = 1
-    CKE = 2
-    ODT = 4
-    RESET_N = 8
 
 
 class _Command(IntFlag):
@@ -74,7 +66,7 @@ def start_ddr3(board: Board, settings: Ddr3Settings) -> list[Reading]:
     readings = _choose(_try_all(part), settings)
     for module, reading in enumerate(readings):
         part.move(1 << module, reading.bitslip, reading.delay)
-    part.write("sdram_dfii_control", _Control.HARDWARE)
+    part.write("sdram_dfii_control", HARDWARE)
     part.write("ddrctrl_init_done", 1)
     _check_memory(board)
     return readings

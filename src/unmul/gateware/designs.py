@@ -24,7 +24,7 @@ TOP = "top"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A design in a folder: parameters with the clock that it has, Verilog beside the top level, more for its report."""
+    """A design in a folder: parameters with its true clock, Verilog beside the top level, more for its report."""
 
     parameters: Parameters
     verilog: str
