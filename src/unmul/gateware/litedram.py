@@ -42,7 +42,7 @@ _STEP = re.compile(
 )
 _DEFINE = re.compile(r"^#define (\w+) (0x[\da-f]+|\d+)$", re.MULTILINE)
 _INPUT_PINS = re.compile(r"\binput( +wire +\S* *ddram_dqs?(?:_p)?,)")
-_COMMENT = re.compile(r"^//.*\n", re.MULTILINE)
+_COMMENT = re.compile(r"^//[^\n]*\n|/\*.*?\*/", re.MULTILINE | re.DOTALL)
 _DIVISOR = re.compile(r"\.(CLK\w+_DIV)\s*\(\d+'d(\d+)\)")
 
 
@@ -92,7 +92,7 @@ def generate(clock_mhz: float, folder: Path) -> tuple[Ddr3Settings, float]:
     call = [sys.executable, "-m", "litedram.gen", "litedram.yml", *outputs]
     run_tool(call, folder, name="litedram.gen", remedy=f"choose another --clock than {clock_mhz:g}")
     verilog = (folder / "litedram" / "gateware" / VERILOG).read_text()
-    # LiteX dates its comments, and calls pins that its own cells drive inputs.
+    # LiteX dates its comments, lists cells in any order there, and calls pins that its own cells drive inputs.
     (folder / VERILOG).write_text(_INPUT_PINS.sub(r"inout\1", _COMMENT.sub("", verilog)))
     header = folder / "litedram" / "software" / "include" / "generated" / "sdram_phy.h"
     registers = json.loads((folder / "litedram.json").read_text())["csr_registers"]
