@@ -6,13 +6,14 @@ from importlib.util import find_spec
 import pytest
 
 pytest.importorskip("amaranth")
-pytestmark = pytest.mark.skipif(not find_spec("litedram"), reason="needs unmul[rtl]")
 
 from unmul.errors import GatewareError, MissingExtraError
 from unmul.gateware import litedram
 from unmul.gateware.designs import DESIGNS
 from unmul.gateware.litedram import Ddr3Settings, generate
 from unmul.gateware.parameters import Parameters
+
+pytestmark = pytest.mark.skipif(not find_spec("litedram"), reason="needs unmul[rtl]")
 
 
 def test_settings_name_registers_pins_and_the_parts_start(tmp_path):
