@@ -1,4 +1,4 @@
-"""The ports before LiteDRAM: words go to a plain memory and back in order, whenever it is ready, and registers with them."""
+"""The ports before LiteDRAM: words go to a plain memory and back in order, and registers, whenever it is ready."""
 
 import random
 
