@@ -63,7 +63,7 @@ def start_ddr3(board: Board, settings: Ddr3Settings) -> list[Reading]:
     part = _Part(board, settings)
     part.write("ddrctrl_init_done", 0)
     part.start()
-    readings = _choose(_try_all(part), settings)
+    readings = _choose(_try_all(part), settings.modules)
     for module, reading in enumerate(readings):
         part.move(1 << module, reading.bitslip, reading.delay)
     part.write("sdram_dfii_control", HARDWARE)
@@ -125,26 +125,31 @@ class _Part:
 
 
 def _try_all(part: _Part) -> list[list[list[bool]]]:
-    """Whether each module, at each bit slip and each delay, reads what was written."""
-    settings, source = part.settings, random.Random(0)
+    """Whether what was written is read, for each bit slip, each delay and each module."""
+    source, settings = random.Random(0), part.settings
     patterns = [source.randbytes(BURST_BYTES) for _ in range(PATTERNS)]
-    works = [[[True] * settings.delays for _ in range(settings.bitslips)] for _ in range(settings.modules)]
-    for bitslip in range(settings.bitslips):
-        for delay in range(settings.delays):
-            part.move((1 << settings.modules) - 1, bitslip, delay)
-            for pattern in patterns:
-                found, seen = part.read_back(pattern)
-                for module in range(settings.modules):
-                    same = found[module :: settings.modules] == pattern[module :: settings.modules]
-                    works[module][bitslip][delay] &= same and bool(seen >> module & 1)
-    return works
+    return [
+        [_try(part, bitslip, delay, patterns) for delay in range(settings.delays)]
+        for bitslip in range(settings.bitslips)
+    ]
 
 
-def _choose(works: Sequence[Sequence[Sequence[bool]]], settings: Ddr3Settings) -> list[Reading]:
+def _try(part: _Part, bitslip: int, delay: int, patterns: Sequence[bytes]) -> list[bool]:
+    count = part.settings.modules
+    part.move((1 << count) - 1, bitslip, delay)
+    came = [(pattern, *part.read_back(pattern)) for pattern in patterns]
+    return [
+        all(found[module::count] == pattern[module::count] and seen >> module & 1 for pattern, found, seen in came)
+        for module in range(count)
+    ]
+
+
+def _choose(works: Sequence[Sequence[Sequence[bool]]], modules: int) -> list[Reading]:
     """The middle of the most delays in a row of each module."""
     readings = []
-    for module, slips in enumerate(works):
-        reading = max((_longest(bitslip, each) for bitslip, each in enumerate(slips)), key=lambda each: each.width)
+    for module in range(modules):
+        rows = [_longest(bitslip, [each[module] for each in row]) for bitslip, row in enumerate(works)]
+        reading = max(rows, key=lambda each: each.width)
         if not reading.width:
             raise GatewareError(f"byte {module} of the board's DDR3 cannot be read at any setting", REMEDY)
         readings.append(reading)
