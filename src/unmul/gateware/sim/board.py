@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.sim.library import simulated_library
+from unmul.gateware.sim.library import SIM, simulated_library
 from unmul.gateware.sim.verilator import VERILATOR
 
-__all__ = ["DIVISOR", "SHIMS", "SimulatedBoard"]
+__all__ = ["DIVISOR", "SimulatedBoard"]
 
-SHIMS = Path(__file__).parent
 DIVISOR = 8  # cycles a bit: a fast line, for what is simulated is the board
 LIMIT_CYCLES = 10**7  # that a read waits: the line's timeout
 
@@ -52,7 +50,7 @@ class SimulatedBoard:
         from unmul.gateware.soc.ulx3s import Ulx3s
         from unmul.gateware.verilog import component_verilog
 
-        return simulated_library(component_verilog(Ulx3s(parameters, DIVISOR)), SHIMS / "ulx3s.cpp", VERILATOR)
+        return simulated_library(component_verilog(Ulx3s(parameters, DIVISOR)), SIM / "ulx3s.cpp", VERILATOR)
 
     @property
     def fault(self) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 
 from unmul.gateware import litedram
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.sim.board import DIVISOR, SHIMS, SimulatedBoard
-from unmul.gateware.sim.library import simulated_library
+from unmul.gateware.sim.board import DIVISOR, SimulatedBoard
+from unmul.gateware.sim.library import SIM, simulated_library
 from unmul.gateware.sim.verilator import VERILATOR_PINS
 
 __all__ = ["SimulatedEcpix5"]
 
-CELLS = Path(__file__).with_name("ecp5.v")
+CELLS = SIM / "ecp5.v"
 # Widths of the pins that the top level asks a platform for.
 PINS: dict[str, Any] = {
     "clk100": 1,
@@ -51,7 +51,7 @@ class SimulatedEcpix5(SimulatedBoard):
             self.settings, _ = litedram.generate(parameters.clock_mhz, Path(temporary))
             memory = (Path(temporary) / litedram.VERILOG).read_text()
         text = "\n".join([_top_verilog(parameters), memory, CELLS.read_text()])
-        library = simulated_library(text, SHIMS / "ecpix5.cpp", VERILATOR_PINS)
+        library = simulated_library(text, SIM / "ecpix5.cpp", VERILATOR_PINS)
         library.board_delay.argtypes = [ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         library.board_delay.restype = None
         return library
