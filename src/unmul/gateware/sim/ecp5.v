@@ -1,4 +1,4 @@
-// Cells of ECP5 around LiteDRAM, as far as a host can tell them apart: half a cycle of the pins' clock is the grain, and
+// Cells of ECP5 around LiteDRAM, as far as a host can tell them apart: half a cycle of the pins' clock is the grain,
 // nothing takes time between. Lattice publishes no model that may be used here; the cycles that a cell takes are those
 // that LiteDRAM's own constants assume. Four quarters are a cycle of SCLK: (SCLK, ECLK) = 11, 10, 01, 00.
 
