@@ -90,13 +90,29 @@ def test_a_branch_has_as_many_steps_as_fit_in_its_seconds(tmp_path):
 def test_a_trunk_that_fails_leaves_its_newest_checkpoint_or_ends_the_call(tmp_path, monkeypatch):
     import default_model
 
-    monkeypatch.setattr(default_model, "unmul", lambda *_: {})
+    started = []
+    monkeypatch.setattr(default_model, "unmul", lambda *words: started.append(words) or {})
     trainer = default_model.Trainer(Path("none.toml"), [], tmp_path)
     with pytest.raises(SystemExit, match="no checkpoint"):
-        default_model.grow_trunk(trainer, 1)
+        default_model.grow_trunk(trainer, 100)
     for step in ("step-0000020", "step-0000100", ".step-0000200.resume"):
         (tmp_path / "trunk" / step).mkdir(parents=True)
+    assert default_model.grow_trunk(trainer, 100).name == "step-0000100"
+    assert len(started) == 2
     assert default_model.grow_trunk(trainer, 1).name == "step-0000100"
+    assert len(started) == 2, "a second of training is not worth a start"
+
+
+def test_without_a_cooldown_a_call_grows_the_trunk_and_makes_no_branch(tmp_path, monkeypatch):
+    import default_model
+
+    grown = []
+    monkeypatch.setattr(default_model, "grow_trunk", lambda trainer, seconds: grown.append(seconds))
+    monkeypatch.setattr(default_model, "cool", lambda *_: pytest.fail("a branch"))
+    words = ["--work", str(tmp_path), "--seconds", "500", "--reserve", "20", "--cooldown", "0"]
+    monkeypatch.setattr(sys, "argv", ["default_model.py", "tiny.toml", *words])
+    default_model.main()
+    assert 470 < grown[0] <= 480
 
 
 @pytest.mark.slow
