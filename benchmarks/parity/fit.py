@@ -35,6 +35,14 @@ Result = Mapping[str, Any]
 Results = Sequence[Result]
 
 
+def tuned(results: Results) -> list[Result]:
+    """Of the runs that differ in their rate alone, the best one: each kind is judged by what tuning made of it."""
+    found: dict[tuple[Any, ...], Result] = {}
+    for result in sorted(results, key=lambda result: float(result[BITS])):
+        found.setdefault((result["shape"], result["model.type"], result.get("train.seed")), result)
+    return [result for result in results if result in found.values()]
+
+
 def noise(results: Results) -> float | None:
     """Standard deviation of log bits between seeds of one point, pooled; None where no point has two."""
     groups = defaultdict(list)
@@ -90,7 +98,8 @@ def gap_at_bytes(results: Results, shape: str) -> float:
 
 
 def report(results: Results) -> dict[str, Any]:
-    """All of it: noise, laws, gaps at equal shapes and at equal bytes."""
+    """All of it: noise, laws, gaps at equal shapes and at equal bytes, of each point the run with the best rate."""
+    results = tuned(results)
     sd = noise(results)
     kinds, shapes = (list(dict.fromkeys(result[key] for result in results)) for key in ("model.type", "shape"))
     fitted = [kind for kind in kinds if len({result["shape"] for result in of_kind(results, kind)}) > 1]

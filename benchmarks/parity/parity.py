@@ -4,7 +4,8 @@
         --seconds 500 --parallel 3 [--carried CARRIED] [--collect $OUT] [--set key=value ...]
 
 Each kind of model takes the learning rate that was best for it in the sweep, at the same shape where that was swept,
-else at the largest one that was. Runs that the sweep has made already are taken over. The same command again goes on.
+else at the largest one that was; `times` in a grid asks for multiples of it, too, as wide models like lower ones. Runs
+that the sweep has made already are taken over. The same command again goes on.
 fit.py says what came of it. At toy size anywhere:
 
     python benchmarks/parity/sweep.py benchmarks/parity/toy.toml --out /tmp/sweep
@@ -24,6 +25,7 @@ from session import collect, corpus, plan_parser
 from sweep import best, table
 
 RATE = "train.lr"
+TIMES = "times"  # of a point: what its rate is multiplied by
 
 
 def rate_for(point: Mapping[str, Any], swept: Sequence[Mapping[str, Any]]) -> float:
@@ -37,9 +39,14 @@ def rate_for(point: Mapping[str, Any], swept: Sequence[Mapping[str, Any]]) -> fl
 
 def jobs(plan: Plan, swept: Sequence[Mapping[str, Any]]) -> list[Job]:
     """The runs of a plan with their rates; a grid's own rates, which a sweep has tried, give way to the best one."""
-    points = [{key: value for key, value in job.point.items() if key != RATE} for job in plan.jobs()]
-    rated = {plan.job(point).name: point | {RATE: rate_for(point, swept)} for point in points}
-    return [plan.job(point) for point in rated.values()]
+    rated = [plan.job(_rated(job.point, swept)) for job in plan.jobs()]
+    return list({job.name: job for job in rated}.values())
+
+
+def _rated(point: Mapping[str, Any], swept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The point with the best rate of its kind, or the multiple of it that the plan asks for."""
+    rest = {key: value for key, value in point.items() if key not in (RATE, TIMES)}
+    return rest | {RATE: rate_for(point, swept) * point.get(TIMES, 1)}
 
 
 def main() -> None:
@@ -52,7 +59,7 @@ def main() -> None:
     plan = read_plan(options.plan, [*options.set, *overrides])
     wanted = jobs(plan, read_results(options.rates))
     adopt(options.rates, wanted, options.out)
-    whole = run_all(plan, wanted, options.out, seconds=options.seconds, parallel=options.parallel)
+    whole = run_all(plan, wanted, options.out, seconds=options.seconds, parallel=options.parallel, gpus=options.gpus)
     print(table(read_results(options.out)))
     collect(options.out, options.collect)
     if not whole:

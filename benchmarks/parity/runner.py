@@ -15,6 +15,8 @@ A plan is a TOML file:
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
 import subprocess
 import sys
@@ -69,7 +71,7 @@ class Plan:
 
     def job(self, point: Mapping[str, Any]) -> Job:
         """The run of one combination."""
-        own = [f"{key}={json.dumps(value)}" for key, value in point.items() if key != "shape"]
+        own = [f"{key}={json.dumps(value)}" for key, value in point.items() if "." in key]  # others: words of a plan
         return Job(point, (*self.common, *self.shapes.get(point.get("shape", ""), ()), *own))
 
 
@@ -95,26 +97,40 @@ def adopt(other: Path, jobs: Sequence[Job], out: Path) -> None:
             _record(out, result)
 
 
-def run_all(plan: Plan, jobs: Sequence[Job], out: Path, *, seconds: float, parallel: int) -> bool:
-    """Run what has no result yet, until the time is over; whether all of it is done.
+def run_all(
+    plan: Plan,
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    seconds: float,
+    parallel: int,
+    gpus: Sequence[str] = (),
+    each: float = math.inf,
+) -> bool:
+    """Run what has no result yet, `parallel` at a time on each GPU, until the time is over; whether all of it is done.
 
-    A run that is out of time saves, and goes on in the next call. One that fails is told and left to the next call.
+    No run trains for longer than `each` seconds. One that is out of time saves, and goes on in the next call; one that
+    fails is told and left to the next call.
     """
     end = time.monotonic() + seconds
     shards = _shards(plan, out)
     done = {result["name"] for result in read_results(out)}
     waiting = [job for job in jobs if job.name not in done]
-    running: dict[Job, subprocess.Popen[bytes]] = {}
+    running: dict[Job, tuple[subprocess.Popen[bytes], str]] = {}
+    free = [gpu for _ in range(parallel) for gpu in gpus or [""]]  # in turn: no GPU waits beside a full one
     while waiting or running:
-        while waiting and len(running) < parallel and end - time.monotonic() > MARGIN + LEAST:
-            job = waiting.pop(0)
-            limit = f"train.max_seconds={end - time.monotonic() - MARGIN:.0f}"
-            running[job] = _start(plan.recipe, job, out, [f"data.shards={shards}", limit])
+        while waiting and free and end - time.monotonic() > MARGIN + LEAST:
+            job, gpu = waiting.pop(0), free.pop(0)
+            limit = f"train.max_seconds={min(end - time.monotonic() - MARGIN, each):.0f}"
+            running[job] = _start(plan.recipe, job, out, [f"data.shards={shards}", limit], gpu), gpu
         if not running:
             break
         time.sleep(PATIENCE)
-        for job in [job for job, process in running.items() if process.poll() is not None]:
-            _finish(job, running.pop(job), out)
+        for job, (process, gpu) in list(running.items()):
+            if process.poll() is not None:
+                del running[job]
+                free.append(gpu)
+                _finish(job, process, out)
     return {job.name for job in jobs} <= {result["name"] for result in read_results(out)}
 
 
@@ -125,12 +141,14 @@ def _shards(plan: Plan, out: Path) -> Path:
     return open_shards(data.shards or out / "shards", data.source, lines=True)[0].folder.resolve()
 
 
-def _start(recipe: Path, job: Job, out: Path, more: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(recipe: Path, job: Job, out: Path, more: Sequence[str], gpu: str) -> subprocess.Popen[bytes]:
+    """Train one run on a GPU, or where it finds itself when that is "" """
     words = [word for override in (*job.overrides, *more) for word in ("--set", override)]
     command = [sys.executable, "-m", "unmul", "train", str(recipe), *words, "--out", str(out / job.name)]
     print(f"start {job.name}", flush=True)
+    where = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
     with (out / f"{job.name}.json").open("wb") as answer, (out / f"{job.name}.txt").open("ab") as said:
-        return subprocess.Popen([*command, "--resume", "--json"], stdout=answer, stderr=said)
+        return subprocess.Popen([*command, "--resume", "--json"], stdout=answer, stderr=said, env=where)
 
 
 def _finish(job: Job, process: subprocess.Popen[bytes], out: Path) -> None:

@@ -33,7 +33,8 @@ def plan_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=500)
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
+    parser.add_argument("--parallel", type=int, default=1, help="runs at a time, on each GPU")
+    parser.add_argument("--gpus", nargs="+", default=[], metavar="GPU", help="as CUDA_VISIBLE_DEVICES names them")
     add_arguments(parser)
     return parser
 

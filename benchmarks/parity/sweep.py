@@ -49,7 +49,9 @@ def main() -> None:
     if overrides is None:
         return
     plan = read_plan(options.plan, [*options.set, *overrides])
-    whole = run_all(plan, list(plan.jobs()), options.out, seconds=options.seconds, parallel=options.parallel)
+    whole = run_all(
+        plan, list(plan.jobs()), options.out, seconds=options.seconds, parallel=options.parallel, gpus=options.gpus
+    )
     print(table(read_results(options.out)))
     collect(options.out, options.collect)
     if not whole:

@@ -122,14 +122,15 @@ def test_the_study_takes_the_best_rate_of_each_kind_at_its_shape_or_the_largest_
         result("matmulfree-full", "8m", 8, 1.2, **{"train.lr": 3e-3}),
         result("transformer-ternary", "8m", 8, 1.2, **{"train.lr": 5e-3}),
     ]  # fmt: skip
-    found = {
-        (job.point["shape"], job.point["model.type"]): job for job in jobs(read_plan(FOLDER / "parity.toml"), swept)
-    }
-    assert len(found) == 6
-    assert found["8m", "matmulfree"].point["train.lr"] == 8e-3
-    assert found["80m", "matmulfree"].point["train.lr"] == 2e-3
-    assert found["80m", "transformer"].point["train.lr"] == 1e-3
-    assert "train.lr=0.002" in found["80m", "matmulfree"].overrides
+    made = jobs(read_plan(FOLDER / "parity.toml"), swept)
+    assert len({job.name for job in made}) == len(made) == 4 * (2 * 2 + 2)
+    found = {}
+    for job in made:
+        found.setdefault((job.point["shape"], job.point["model.type"]), []).append(job.point["train.lr"])
+    assert found["8m", "matmulfree"] == [8e-3, 8e-3]
+    assert found["80m", "matmulfree"] == [2e-3, 1e-3]
+    assert sorted(found["80m", "transformer-ternary"]) == [2.5e-3, 5e-3]
+    assert all(f"train.lr={job.point['train.lr']}" in job.overrides for job in made)
 
 
 def test_the_study_takes_over_what_the_sweep_has_made_and_only_that(tmp_path):
@@ -152,7 +153,7 @@ def test_the_study_takes_over_what_the_sweep_has_made_and_only_that(tmp_path):
         adopt(sweep, wanted, out)
     taken = {one["name"] for one in read_results(out)}
     assert {one["train.lr"] for one in read_results(out)} == {2e-3}
-    assert len(read_results(out)) == len(taken) == 2
+    assert len(read_results(out)) == len(taken) == 4
     assert taken == {path.parent.name for path in out.glob("*/log.jsonl")} <= {job.name for job in wanted}
 
 
@@ -161,7 +162,7 @@ def study_results(noise=0.0):
     shapes = {"8m": 8e6, "25m": 25e6, "80m": 80e6}
     laws = {"matmulfree": (5.0, 0.08), "transformer": (4.0, 0.07)}
     return [
-        result(kind, shape, size, a * size**-b * float(np.exp(random.normal(0, noise))), seed=seed)
+        result(kind, shape, size, a * size**-b * float(np.exp(random.normal(0, noise))), **{"train.seed": seed})
         for kind, (a, b) in laws.items()
         for shape, size in shapes.items()
         for seed in (1, 2)
@@ -177,6 +178,76 @@ def test_laws_and_gaps_that_were_put_in_are_found_again(tmp_path):
     expected = 100 * (5 * 80e6**-0.08 / (4 * 80e6**-0.07) - 1)
     assert found["gap_percent"]["matmulfree"]["80m"]["value"] == pytest.approx(expected)
     assert found["gap_percent_at_equal_bytes"]["80m"]["value"] == pytest.approx(expected)
+
+
+def test_of_several_rates_the_best_one_stands_for_its_kind():
+    from fit import report
+
+    worse = [
+        one | {"bits_per_byte": 2 * one["bits_per_byte"], "name": f"{one['name']}worse"} for one in study_results()
+    ]
+    assert report([*worse, *study_results()]) == report(study_results())
+
+
+def a_log(folder, joules_a_token):
+    """200 steps of 10 tokens: the first half takes more, as it compiles."""
+    folder.mkdir(parents=True)
+    spent = [10 * joules_a_token * step + 50 * min(step, 100) for step in range(1, 201)]
+    lines = [
+        {"step": n, "tokens": 10 * n, "seconds": 0.1 * n, "joules": j, "loss": 2.0} for n, j in enumerate(spent, 1)
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return lines
+
+
+def test_joules_are_those_of_the_second_half_of_a_run_alone_and_go_into_the_logs_of_the_study(tmp_path):
+    from alone import apply, joules_a_token
+
+    cost, speed = joules_a_token(a_log(tmp_path / "alone", 0.25))
+    assert (cost, speed) == (pytest.approx(0.25), pytest.approx(100))
+    shared = a_log(tmp_path / "study" / "run", 3.0)
+    (tmp_path / "study" / "results.jsonl").write_text(json.dumps(result("x", "8m", 8, 1.0) | {"name": "run"}) + "\n")
+    for _ in range(2):  # twice changes nothing more
+        apply(tmp_path / "study", [{"shape": "8m", "model.type": "x", "joules_a_token": cost}])
+    found = [json.loads(line) for line in (tmp_path / "study" / "run" / "log.jsonl").read_text().splitlines()]
+    assert found[-1]["joules"] == pytest.approx(500)
+    assert [line["card_joules"] for line in found] == [line["joules"] for line in shared]
+    with pytest.raises(SystemExit, match="more seconds"):
+        joules_a_token(shared[:20])
+
+
+def test_a_run_alone_has_the_settings_of_the_best_one_and_no_end():
+    from alone import jobs
+    from runner import read_plan
+
+    plan = read_plan(FOLDER / "parity.toml")
+    points = [job.point | {"train.lr": 4e-3} for job in plan.jobs() if job.point["shape"] == "80m"]
+    results = [result(point["model.type"], "80m", 80, 1 + point.get("times", 1)) | point for point in points]
+    results = [one | {"name": f"{number}"} for number, one in enumerate(results)]
+    made = jobs(plan, results)
+    assert len(made) == 4
+    assert all("train.steps=1000000" in job.overrides[-2:] and "model.hidden_size=768" in job.overrides for job in made)
+
+
+def test_runs_stand_on_the_gpus_that_are_named_in_turn(tmp_path, monkeypatch):
+    import runner
+
+    plan, seen = small_plan(tmp_path), []
+
+    class Ended:
+        returncode = 1
+
+        def poll(self):
+            return 1
+
+    def start(recipe, job, out, more, gpu):
+        (out / f"{job.name}.txt").write_text("no")
+        seen.append(gpu)
+        return Ended()
+
+    monkeypatch.setattr(runner, "_start", start)
+    assert not runner.run_all(plan, list(plan.jobs()), tmp_path / "out", seconds=300, parallel=2, gpus=["3", "5"])
+    assert seen == ["3", "5"]
 
 
 def test_intervals_hold_the_truth_and_are_as_wide_as_the_noise(tmp_path, monkeypatch, capsys):
@@ -196,6 +267,6 @@ def test_intervals_hold_the_truth_and_are_as_wide_as_the_noise(tmp_path, monkeyp
 def test_without_a_second_seed_there_is_no_interval():
     from fit import report
 
-    found = report([one for one in study_results() if one["seed"] == 1])
+    found = report([one for one in study_results() if one["train.seed"] == 1])
     assert found["noise"] is None
     assert found["gap_percent"]["matmulfree"]["8m"]["interval"] is None
