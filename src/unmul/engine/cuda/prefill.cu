@@ -33,9 +33,10 @@ UNMUL_KERNEL(kThreads) mix_in_rows(const Model model, const Workspace space, con
 UNMUL_KERNEL(kThreads) mix_out_rows(const Model model, const Workspace space, const Chunk chunk) {
     const NormedRow row(model, chunk.layer, kMixOut);
     const float* mixed = chunk.mixed + int64_t(blockIdx.x) * kMixedRow;
-    Share<kWidth> gate;
+    Share<kWidth> gate, state;
     gate.load(mixed + 2 * kWidthPadded);
-    row.apply(gate, mixed, space.input, kWidthPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
+    state.load(mixed);
+    row.apply(gate, &state, space.input, kWidthPadded, blockIdx.x, *reinterpret_cast<Scratch*>(shared_memory()));
 }
 
 UNMUL_KERNEL(kThreads) channel_in_rows(const Model model, const Workspace space, const Chunk chunk) {

@@ -101,4 +101,5 @@ struct Workspace {
     int32_t* next;        // [B] tokens that were drawn
     uint64_t* weights;    // [B, V] of the tokens to draw from
     uint32_t* barrier;    // [2]
+    uint64_t* timed;      // [rows, B, the wider row] in place of x, gate, hidden and wide: see exchange.cuh
 };

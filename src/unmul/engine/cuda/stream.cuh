@@ -21,6 +21,7 @@ struct Call {
     float* states;          // [B, L, D]
     const Choice* choices;  // [B], or null: only logits are wanted, after one token
     int batch, count, end;  // end: the token that ends a text, or -1
+    uint32_t time;          // of the first product; later ones count on
 };
 
 struct Shared {

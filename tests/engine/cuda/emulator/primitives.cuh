@@ -5,6 +5,7 @@
 #include <ucontext.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -120,7 +121,11 @@ inline bool finish(std::vector<Fibre>& fibres) {
     for (size_t left = fibres.size(), moved = 1; left > 0;) {
         if (moved == 0) return false;
         moved = 0;
-        for (Fibre& fibre : fibres) {
+        static uint32_t order = 1;
+        order = order * 1664525u + 1013904223u;  // blocks go on in another order each time
+        const size_t start = order % fibres.size();
+        for (size_t k = 0; k < fibres.size(); ++k) {
+            Fibre& fibre = fibres[(start + (order >> 31 ? k : fibres.size() - k)) % fibres.size()];
             if (fibre.ended || (fibre.word && *fibre.word < fibre.goal)) continue;
             fibre.word = nullptr;
             current = &fibre;
@@ -206,6 +211,26 @@ template <int Pending>
 void wait_copies() {}
 inline void prefetch(const void*) {}
 inline float load_now(const float* global) { return *global; }
+
+inline void send_timed(uint64_t* to, float value, uint32_t time) {
+    *to = uint64_t(time) << 32 | uint32_t(__float_as_int(value));
+}
+
+template <int RowStep, int Step, int R, int G>
+struct TimedRows {
+    void receive(float4 (&values)[R][G], const uint64_t* from, int wanted, uint32_t time) {
+        for (int n = 0; n < R * G; ++n) {
+            float v[4] = {};
+            for (int k = 0; k < 4 && n % G * Step + k < wanted; ++k) {
+                const uint64_t* word = from + n / G * RowStep + n % G * Step + k;
+                emulator::wait_for(reinterpret_cast<const uint32_t*>(word) + 1, time);
+                if (*word >> 32 != time) std::abort();  // written over before it was read
+                v[k] = __int_as_float(int32_t(*word));
+            }
+            values[n / G][n % G] = {v[0], v[1], v[2], v[3]};
+        }
+    }
+};
 
 inline uint32_t warp_max(uint32_t value) {
     emulator::exchange(uint32_t(value), [&](auto lane) {
