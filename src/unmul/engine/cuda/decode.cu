@@ -144,14 +144,34 @@ private:
         if (threadIdx.x < call_.batch) atomicMax(space_.best + best_place(step_, threadIdx.x), shared_.best[threadIdx.x]);
         exchange_.meet();
         if (draws()) {
-            for (int b = blockIdx.x; b < call_.batch; b += gridDim.x)
-                draw(space_.logits + int64_t(b) * kVocabulary, space_.weights + int64_t(b) * kVocabulary,
-                     space_.best[best_place(step_, b)], call_.choices[b], step_, space_.next + b, shared_.partial);
-            exchange_.meet();
+            draw();
         }
         bool goes_on = false;
         if (threadIdx.x < call_.batch) goes_on = extend(threadIdx.x);
         return block_any(goes_on);
+    }
+
+    // A text is drawn for by a team of blocks; a team has several texts where there are more of them than blocks.
+    UNMUL_DEVICE void draw() {
+        const int teams = min(call_.batch, int(gridDim.x)), size = gridDim.x / teams;
+        const int number = blockIdx.x / size, rank = blockIdx.x % size;
+        uint64_t* const sums = space_.sums + number * kTeamSums;
+        uint32_t* const counter = space_.barrier + 2 * (1 + number);
+        if (number < teams) {
+            Team team(sums, counter, shared_.tally, rank, size);
+            for (int b = number; b < call_.batch; b += teams) draw(team, b);
+        }
+        exchange_.meet();
+        if (number >= teams || rank > 0) return;
+        for (int k = threadIdx.x; k < kTeamSums; k += kThreads) sums[k] = 0;
+        if (threadIdx.x == 0) *counter = 0;
+    }
+    UNMUL_DEVICE void draw(Team& team, int b) {
+        const uint64_t largest = space_.best[best_place(step_, b)];
+        if (!is_finite(largest) || call_.choices[b].temperature <= 0) return;
+        Draw draw(team, space_.logits + int64_t(b) * kVocabulary, space_.weights + int64_t(b) * kVocabulary);
+        const int32_t token = draw(largest, call_.choices[b], step_);
+        if (threadIdx.x == 0) space_.next[b] = token;
     }
 
     UNMUL_DEVICE bool extend(int b) {

@@ -27,7 +27,8 @@ FUSED_SEQUENCES = 2  # kSequences where every block prepares the rows for itself
 GROUPS = (1, 2, 4, 8)  # of 8 sequences
 MOST_TOKENS = 1 << 16  # of one launch, in all texts
 _SUMS = 32 << 10  # bytes of sums in shared memory
-_REST = 4 << 10
+_REST = 8 << 10
+_TEAM_SUMS = 3 << 8  # kTeamSums
 _DEEPEST = 16
 _TIMES = 1 << 32
 
@@ -129,7 +130,8 @@ def _workspace(device: Device, config: ModelConfig) -> Workspace:
         best=device.allocate(8 * 2 * batch),
         next=device.allocate(4 * batch),
         weights=device.allocate(8 * batch * vocabulary),
-        barrier=device.allocate(8),
+        sums=device.allocate(8 * batch * _TEAM_SUMS),
+        barrier=device.allocate(8 * (1 + batch)),
         timed=device.allocate(_timed_bytes(config)),
     )
 

@@ -13,7 +13,7 @@ constexpr int kTimedRow = kWidthPadded > kHiddenPadded ? kWidthPadded : kHiddenP
 
 class Exchange {
 public:
-    UNMUL_DEVICE Exchange(const Workspace& space, uint32_t time) : space_(space), barrier_(space.barrier), time_(time) {}
+    UNMUL_DEVICE Exchange(const Workspace& space, uint32_t time) : space_(space), barrier_(space.barrier, gridDim.x), time_(time) {}
 
     // A product begins: what the one before has sent may be received. Not called before the first of a token.
     UNMUL_DEVICE void begin() {
@@ -67,6 +67,6 @@ private:
     }
 
     const Workspace& space_;
-    GridBarrier barrier_;
+    Barrier barrier_;
     uint32_t time_;  // of the product at work
 };

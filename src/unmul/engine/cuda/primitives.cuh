@@ -107,18 +107,27 @@ UNMUL_DEVICE T warp_sum(T value) {
     return value;
 }
 
+// The sum of the values of the lanes up to this one.
+UNMUL_DEVICE uint64_t warp_prefix(uint64_t value) {
+    for (int lanes = 1; lanes < 32; lanes *= 2) {
+        const uint64_t below = __shfl_up_sync(kAllLanes, value, lanes);
+        if (threadIdx.x % 32 >= lanes) value += below;
+    }
+    return value;
+}
+
 UNMUL_DEVICE void block_barrier() { __syncthreads(); }
 UNMUL_DEVICE bool block_any(bool of_thread) { return __syncthreads_or(of_thread); }
 
-// Blocks wait for each other; all of them must be on the GPU at once (a cooperative launch). What a block wrote before
-// arrive() is seen by every block after wait(). counter[0] counts arrivals, counter[1] departures; both end at zero.
-class GridBarrier {
+// So many blocks wait for each other; all of them must be on the GPU at once (a cooperative launch). What a block wrote
+// before arrive() is seen by every block after wait(). counter[0] counts arrivals, counter[1] departures; both end at zero.
+class Barrier {
 public:
-    UNMUL_DEVICE explicit GridBarrier(uint32_t* counter) : counter_(counter) {}
+    UNMUL_DEVICE Barrier(uint32_t* counter, int blocks) : counter_(counter), blocks_(blocks) {}
 
     UNMUL_DEVICE void arrive() {
         block_barrier();
-        goal_ += gridDim.x;
+        goal_ += blocks_;
         if (threadIdx.x == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter_) : "memory");
     }
     UNMUL_DEVICE void wait() {
@@ -132,10 +141,10 @@ public:
     // The last block to leave makes the counters ready for the next launch.
     UNMUL_DEVICE void leave() {
         block_barrier();
-        if (threadIdx.x == 0 && atomicInc(counter_ + 1, gridDim.x - 1) == gridDim.x - 1) counter_[0] = 0;
+        if (threadIdx.x == 0 && atomicInc(counter_ + 1, blocks_ - 1) == blocks_ - 1) counter_[0] = 0;
     }
 
 private:
     uint32_t* counter_;
-    uint32_t goal_ = 0;
+    uint32_t blocks_, goal_ = 0;
 };

@@ -29,7 +29,7 @@ struct Shared {
     int32_t sums[kRoundPanels * kTileRows * kColumns];
     int32_t first[kProducts], last[kProducts];  // this block's units of each product
     uint64_t best[kColumns];
-    uint64_t partial[kWarps];
+    Tally tally;
     Scratch scratch;
     int32_t token[kColumns];
     int32_t active[kColumns];

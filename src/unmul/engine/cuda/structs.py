@@ -29,7 +29,7 @@ class Workspace(ctypes.Structure):
     _fields_ = [
         *[(name, _Address) for name in ("x", "gate", "hidden", "wide")],
         ("input", Quantised),
-        *[(name, _Address) for name in ("logits", "best", "next", "weights", "barrier", "timed")],
+        *[(name, _Address) for name in ("logits", "best", "next", "weights", "sums", "barrier", "timed")],
     ]
 
 

@@ -251,6 +251,14 @@ T warp_sum(T value) {
     return value;
 }
 
+inline uint64_t warp_prefix(uint64_t value) {
+    emulator::exchange(uint64_t(value), [&](auto lane) {
+        value = 0;
+        for (unsigned k = 0; k <= threadIdx.x % 32; ++k) value += lane(k);
+    });
+    return value;
+}
+
 inline void block_barrier() { emulator::meet(emulator::current->block->meeting); }
 
 inline bool block_any(bool of_thread) {
@@ -263,12 +271,12 @@ inline bool block_any(bool of_thread) {
     return block.any[0];
 }
 
-class GridBarrier {
+class Barrier {
 public:
-    explicit GridBarrier(uint32_t* counter) : counter_(counter) {}
+    Barrier(uint32_t* counter, int blocks) : counter_(counter), blocks_(blocks) {}
     void arrive() {
         block_barrier();
-        goal_ += gridDim.x;
+        goal_ += blocks_;
         if (threadIdx.x == 0) ++counter_[0];
     }
     void wait() {
@@ -277,10 +285,10 @@ public:
     }
     void leave() {
         block_barrier();
-        if (threadIdx.x == 0 && ++counter_[1] == gridDim.x) counter_[0] = counter_[1] = 0;
+        if (threadIdx.x == 0 && ++counter_[1] == blocks_) counter_[0] = counter_[1] = 0;
     }
 
 private:
     uint32_t* counter_;
-    uint32_t goal_ = 0;
+    uint32_t blocks_, goal_ = 0;
 };
