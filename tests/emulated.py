@@ -26,7 +26,8 @@ STRUCTS = {"pack.cu": "Matrix", "decode.cu": "Model, Workspace, Call", "prefill.
 
 
 class EmulatedDevice:
-    """engine.cuda.device.Device on this CPU, with a multiprocessor more than the narrow model has units of its width. Fresh memory that a kernel must not count on."""
+    """engine.cuda.device.Device on this CPU, with more multiprocessors than the narrow model has units of its
+    width. Fresh memory that a kernel must not count on."""
 
     name = "emulated"
 
