@@ -23,7 +23,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 
 fuzz: .venv/.dev  ## every reader of foreign bytes, SECONDS each; a fault leaves its input in ./crash-*
-	for target in tensors latent packed tokenizer request; do \
+	for target in tensors latent packed tokenizer listing program request; do \
 	  PYTHONPATH=tests $(BIN)/python -m fuzz $$target -max_total_time=$(SECONDS) || exit 1; done
 
 docs: .venv/.dev  ## the site, in build/site/docs; a broken link is an error

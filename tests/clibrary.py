@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ __all__ = [
 
 BAD_ARGUMENT, CANNOT_READ, DAMAGED, UNSUPPORTED = 1, 2, 3, 4  # of unmul_status
 REPOSITORY = Path(__file__).resolve().parent.parent
-BUILD = REPOSITORY / "build" / "c"
+BUILD = REPOSITORY / "build" / f"c-{platform.machine()}"
 
 
 class Info(ctypes.Structure):

@@ -3,6 +3,7 @@
 import lzma
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from unmul.checkpoint import pack
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The order of a sum decides the last bits of an activation, and at a tie those decide a code: one order for every CPU.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+# A shell that starts the tests in the background ignores Ctrl-C for them and for all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported, so before any test module is
 

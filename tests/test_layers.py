@@ -25,8 +25,8 @@ LIGHT = [
     "unmul.runtime", "unmul.runtime.chat", "unmul.evaluate", "unmul.evaluate.bits", "unmul.evaluate.score",
     "unmul.evaluate.tasks", "unmul.evaluate.harness", "unmul.cli.app", "unmul.cli.run", "unmul.cli.eval",
     "unmul.cli.pack", "unmul.cli.info", "unmul.gateware.twin", "unmul.gateware.report", "unmul.gateware.chart",
-    "unmul.cli.rtl", "unmul.cli.rtl_build", "unmul.cli.doctor", "unmul.cli.plot", "unmul.cli.serve", "unmul.plot",
-    "unmul.serve.scheduler", "unmul.serve.app",
+    "unmul.gateware.host", "unmul.cli.rtl", "unmul.cli.rtl_build", "unmul.cli.doctor", "unmul.cli.plot",
+    "unmul.cli.serve", "unmul.plot", "unmul.serve.scheduler", "unmul.serve.app",
 ]  # fmt: skip
 
 

@@ -46,7 +46,8 @@ def folder(speaker: Path, tmp_path: Path) -> Path:
     shutil.copytree(speaker, tmp_path / "packed")
     shutil.copytree(speaker.with_name("packed.latent"), tmp_path / "model")
     speaking_latent(tmp_path / "published", dtype="bfloat16", shard_bytes=40_000)
-    shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
+    for name in ("recipes", "examples"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
     (tmp_path / "text.txt").write_text("Once upon a time.\n<|endoftext|>\nThe sun rose.\n")
     tales = "\n<|endoftext|>\n".join(
         f"Once upon a time {k} birds sang, one by one, over the little house." for k in range(200)

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from timing import machine
 
+from unmul import energy
 from unmul.checkpoint import PackedCheckpoint
 from unmul.checkpoint.packed import packed_specs
 from unmul.checkpoint.tensorfile import BF16
 from unmul.config import ModelConfig, preset
-from unmul.energy import Meter
 from unmul.engine.bench import write_random
 from unmul.engine.cpu import CpuEngine
 from unmul.engine.cuda import CudaEngine
@@ -46,6 +47,7 @@ LARGE = ModelConfig(hidden_size=5120, num_hidden_layers=40)  # the paper's 13B, 
 BATCHES = (1, 16, 64)
 PROMPT, NEW, PREFILL, ROUNDS = 128, 128, 2048, 5
 ENERGY_S = 1.5  # of work that the joules are measured over
+IDLE_S = 1.0  # before it, for the power of the idle GPU
 LONG = 8_192  # tokens of context, before and after which memory is read
 Figures = dict[str, Any]
 
@@ -149,8 +151,10 @@ def decode(engine: CudaEngine, batch: int, rivals: Rivals | None = None) -> Figu
         for name, call in calls.items():
             rounds[name].append(call())
     times = {name: spread(found) for name, found in rounds.items()}
-    energy = {name: joules(call, batch) for name, call in ours_and_llama(ours, calls).items()}
-    return {"batch": batch, "ms": times, "joules_per_token": energy}
+    readings = {name: token_energy(call, batch) for name, call in ours_and_llama(ours, calls).items()}
+    joules = {name: reading.reason or reading.joules for name, reading in readings.items()}
+    above_idle = {name: reading.joules_above_idle for name, reading in readings.items()}
+    return {"batch": batch, "ms": times, "joules_per_token": joules, "joules_above_idle": above_idle}
 
 
 def ours_and_llama(ours: Texts, calls: dict[str, Callable[[], float]]) -> dict[str, Callable[[], int]]:
@@ -184,13 +188,16 @@ class Texts:
         return 1e3 * (long - short) / (NEW - NEW // 4)
 
 
-def joules(work: Callable[[], int], batch: int) -> float | str:
-    """Joules a token over at least ENERGY_S of work, the idle power included, or why they were not measured."""
-    steps, start = 0, time.perf_counter()
-    with Meter("cuda") as meter, meter.measure() as reading:
+def token_energy(work: Callable[[], int], batch: int) -> energy.Reading:
+    """Seconds and joules of one token, over at least ENERGY_S of work; before it, the power of the idle GPU."""
+    steps = 0
+    with energy.measure("cuda", idle_s=IDLE_S) as reading:
+        start = time.perf_counter()
         while time.perf_counter() - start < ENERGY_S:
             steps += work()
-    return reading.reason if reading.joules is None else reading.joules / steps / batch
+    tokens = steps * batch
+    joules = None if reading.joules is None else reading.joules / tokens
+    return replace(reading, seconds=reading.seconds / tokens, joules=joules)
 
 
 def prefill(engine: CudaEngine) -> Figures:

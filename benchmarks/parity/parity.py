@@ -1,7 +1,7 @@
 """MatMul-free, Transformer and the two between them at several sizes, on equal tokens, data, tokenizer and context.
 
     python benchmarks/parity/parity.py benchmarks/parity/parity.toml --rates runs/sweep --out runs/parity \
-        --seconds 540 --parallel 3 [--set data.text=[]] [--set data.shards=runs/open-english/shards]
+        --seconds 500 --parallel 3 [--carried CARRIED] [--collect $OUT] [--set key=value ...]
 
 Each kind of model takes the learning rate that was best for it in the sweep, at the same shape where that was swept,
 else at the largest one that was. The same command again goes on. fit.py says what came of it. At toy size anywhere:
@@ -12,7 +12,6 @@ else at the largest one that was. The same command again goes on. fit.py says wh
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runner import Job, Plan, read_plan, read_results, run_all
+from session import collect, corpus, plan_parser
 from sweep import best, table
 
 RATE = "train.lr"
@@ -42,18 +42,17 @@ def jobs(plan: Plan, swept: Sequence[Mapping[str, Any]]) -> list[Job]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
+    parser = plan_parser(__doc__)
     parser.add_argument("--rates", type=Path, required=True, help="the folder of a sweep")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=540)
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
     options = parser.parse_args()
-    plan = read_plan(options.plan, options.set)
+    overrides = corpus(options.carried, options.parts, options.out.parent)
+    if overrides is None:
+        return
+    plan = read_plan(options.plan, [*options.set, *overrides])
     wanted = jobs(plan, read_results(options.rates))
     whole = run_all(plan, wanted, options.out, seconds=options.seconds, parallel=options.parallel)
     print(table(read_results(options.out)))
+    collect(options.out, options.collect)
     if not whole:
         sys.exit("not all runs are done: the same command goes on")
 

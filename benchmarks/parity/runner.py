@@ -32,6 +32,9 @@ __all__ = ["RESULTS", "Job", "Plan", "read_plan", "read_results", "run_all"]
 
 RESULTS = "results.jsonl"
 MARGIN = 20.0  # seconds that a run gets to save, beyond those that it may train
+LEAST = (
+    60.0  # seconds that must be left for a run to begin: loading and compiling take as many, and no step is cut short
+)
 PATIENCE = 0.2  # seconds between two looks at what runs
 
 
@@ -93,7 +96,7 @@ def run_all(plan: Plan, jobs: Sequence[Job], out: Path, *, seconds: float, paral
     waiting = [job for job in jobs if job.name not in done]
     running: dict[Job, subprocess.Popen[bytes]] = {}
     while waiting or running:
-        while waiting and len(running) < parallel and end - time.monotonic() > MARGIN:
+        while waiting and len(running) < parallel and end - time.monotonic() > MARGIN + LEAST:
             job = waiting.pop(0)
             limit = f"train.max_seconds={end - time.monotonic() - MARGIN:.0f}"
             running[job] = _start(plan.recipe, job, out, [f"data.shards={shards}", limit])

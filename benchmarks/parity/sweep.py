@@ -1,16 +1,15 @@
 """A sweep: all runs of a plan side by side, then what was best for each shape and kind of model.
 
-    python benchmarks/parity/sweep.py benchmarks/parity/sweep.toml --out runs/sweep --seconds 540 --parallel 3 \
-        [--set data.text=[]] [--set data.shards=runs/open-english/shards]
+    python benchmarks/parity/sweep.py benchmarks/parity/sweep.toml --out runs/sweep --seconds 500 --parallel 3 \
+        [--carried CARRIED] [--collect $OUT] [--set key=value ...]
 
-The same command again goes on where the time ended it. Needs on an H200: see docs/lab-notes.md. At toy size anywhere:
+The same command again goes on where the time ended it. Calls on a borrowed machine: README.md. At toy size anywhere:
 
     python benchmarks/parity/sweep.py benchmarks/parity/toy.toml --out /tmp/sweep
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runner import read_plan, read_results, run_all
+from session import collect, corpus, plan_parser
 
 GROUP = ("shape", "model.type")
 
@@ -44,16 +44,14 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=540)
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time")
-    options = parser.parse_args()
-    plan = read_plan(options.plan, options.set)
+    options = plan_parser(__doc__).parse_args()
+    overrides = corpus(options.carried, options.parts, options.out.parent)
+    if overrides is None:
+        return
+    plan = read_plan(options.plan, [*options.set, *overrides])
     whole = run_all(plan, list(plan.jobs()), options.out, seconds=options.seconds, parallel=options.parallel)
     print(table(read_results(options.out)))
+    collect(options.out, options.collect)
     if not whole:
         sys.exit("not all runs are done: the same command goes on")
 

@@ -2,6 +2,8 @@
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #elif defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
@@ -79,8 +81,13 @@ std::vector<const Kernels*> detect() {
         usable.push_back(&kNeonDotprod);
         if (getauxval(AT_HWCAP2) & kMatrixMultiply) usable.push_back(&kNeonI8mm);
     }
-#elif defined(__aarch64__)
-    usable.push_back(&kNeonDotprod);  // every Apple processor since M1 has it
+#elif defined(__aarch64__) && defined(__APPLE__)
+    usable.push_back(&kNeonDotprod);  // every processor of a Mac since M1 has it
+    int has_matrix_multiply = 0;      // since M2
+    size_t size = sizeof has_matrix_multiply;
+    const char* name = "hw.optional.arm.FEAT_I8MM";
+    if (sysctlbyname(name, &has_matrix_multiply, &size, nullptr, 0) == 0 && has_matrix_multiply)
+        usable.push_back(&kNeonI8mm);
 #elif defined(__wasm__)
     usable.push_back(&kWasmSimd);  // the module would not have started without it
 #endif

@@ -47,14 +47,21 @@ def result(kind, shape, size, bits, **more):
     return {"name": f"{kind}{shape}{more}", "model.type": kind, "shape": shape, "bits_per_byte": bits, **sizes, **more}
 
 
+def small_plan(folder, *overrides):
+    """The plan of two runs on a line of text."""
+    from runner import read_plan
+
+    (folder / "text.txt").write_text("a small cat ran home, and the red dog said no. " * 4)
+    (folder / "tiny.toml").write_text(RECIPE)
+    (folder / "plan.toml").write_text(PLAN)
+    return read_plan(folder / "plan.toml", overrides)
+
+
 @pytest.mark.slow
 def test_runs_end_as_results_and_are_not_made_twice(tmp_path, capsys):
-    from runner import read_plan, read_results, run_all
+    from runner import read_results, run_all
 
-    (tmp_path / "text.txt").write_text("a small cat ran home, and the red dog said no. " * 4)
-    (tmp_path / "tiny.toml").write_text(RECIPE)
-    (tmp_path / "plan.toml").write_text(PLAN)
-    plan = read_plan(tmp_path / "plan.toml", ["train.batch=2"])
+    plan = small_plan(tmp_path, "train.batch=2")
     jobs = list(plan.jobs())
     assert run_all(plan, jobs, tmp_path / "out", seconds=300, parallel=2)
     found = read_results(tmp_path / "out")
@@ -65,14 +72,29 @@ def test_runs_end_as_results_and_are_not_made_twice(tmp_path, capsys):
     assert "start" not in capsys.readouterr().out
 
 
-def test_nothing_begins_when_the_time_is_too_short_to_save(tmp_path):
-    from runner import read_plan, run_all
+@pytest.mark.slow
+def test_a_run_that_is_out_of_time_goes_on_in_the_next_call(tmp_path, monkeypatch, capsys):
+    import runner
 
-    (tmp_path / "text.txt").write_text("a small cat ran home. " * 9)
-    (tmp_path / "tiny.toml").write_text(RECIPE)
-    (tmp_path / "plan.toml").write_text(PLAN)
-    plan = read_plan(tmp_path / "plan.toml")
-    assert not run_all(plan, list(plan.jobs()), tmp_path / "out", seconds=5, parallel=2)
+    monkeypatch.setattr(runner, "MARGIN", 0)
+    monkeypatch.setattr(runner, "LEAST", 0)
+    plan = small_plan(tmp_path, "train.steps=1000000")
+    job = next(plan.jobs())
+    steps = []
+    for _ in range(2):
+        assert not runner.run_all(plan, [job], tmp_path / "out", seconds=2, parallel=1)
+        steps.append(int(capsys.readouterr().out.split()[-1]))
+    assert 0 < steps[0] < steps[1]
+    assert f"from step {steps[0]}" in (tmp_path / "out" / f"{job.name}.txt").read_text()
+
+
+@pytest.mark.parametrize("seconds", [5, 75])
+def test_nothing_begins_when_the_time_is_too_short_to_compile_and_save(tmp_path, seconds, capsys):
+    from runner import run_all
+
+    plan = small_plan(tmp_path)
+    assert not run_all(plan, list(plan.jobs()), tmp_path / "out", seconds=seconds, parallel=2)
+    assert "start" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)

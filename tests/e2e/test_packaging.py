@@ -1,5 +1,6 @@
 """From a source distribution to text: built in a clean environment, small, and without a network when it runs."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -47,6 +48,9 @@ def test_a_source_distribution_becomes_a_small_wheel_that_runs_offline(tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if not name.startswith(("unmul/", "unmul-"))]
         assert "unmul/assets/default/model.safetensors" in archive.namelist()
+    if sys.platform == "linux":
+        needs = " ".join(run(sys.executable, "-m", "auditwheel", "show", wheel).split())
+        assert re.search(r'consistent with the following platform tag: "manylinux_2_\d+', needs), needs
     run(python, "-m", "pip", "--disable-pip-version-check", "install", wheel)
     text = run(python, "-c", WITHOUT_NETWORK, cwd=tmp_path)
     assert text.startswith(" there lived") or text.startswith("Once upon a time there lived")

@@ -20,6 +20,11 @@ from unmul.config import ModelConfig
 from unmul.data.tokenizer import encode_all, end_id, load_tokenizer, save_tokenizer, train_tokenizer, vocabulary_size
 from unmul.engine.cpu import CpuEngine
 from unmul.errors import UnmulError
+from unmul.gateware import isa
+from unmul.gateware.boards import BOARDS
+from unmul.gateware.compile import plan_model
+from unmul.gateware.fit import choose_parameters
+from unmul.gateware.report import zero_checkpoint
 from unmul.runtime import folder_tokenizer
 from unmul.runtime.text import TextStream, encode
 from unmul.serve.app import create_app
@@ -217,8 +222,45 @@ class Request(Target):
         return sent[0]["status"]
 
 
+class Listing(Target):
+    """An assembler listing: what it says stays the same through listings and images."""
+
+    def seeds(self):
+        for operations in programs():
+            yield isa.disassemble(operations).encode()
+        yield b"set s0, mantissa=0x8000, exponent=-0b11 ; a comment\n\nhalt decode"
+        yield b"loop count=0x" + b"f" * 4000  # more digits than Python writes in base ten
+
+    def read(self, data):
+        program = isa.assemble(data.decode("utf-8", "replace"))
+        assert isa.read_program(isa.write_program(program)) == program
+        listing = isa.disassemble(program)
+        assert isa.assemble(listing) == program
+        assert isa.disassemble(isa.assemble(listing)) == listing
+
+
+class Program(Target):
+    """A program image, whose listing gives the same bytes again."""
+
+    def seeds(self):
+        yield from map(isa.write_program, programs())
+
+    def read(self, data):
+        program = isa.read_program(data)
+        assert isa.write_program(isa.assemble(isa.disassemble(program))) == data
+
+
+def programs() -> Iterator[list[isa.Operation]]:
+    """One that a model is compiled to, and one of every instruction with its largest values."""
+    yield plan_model(zero_checkpoint(SMALL), choose_parameters(SMALL, BOARDS["sim"])).program
+    largest = {name: field.bounds.stop - 1 for name, field in isa.FIELDS.items()}
+    table = isa.INSTRUCTIONS.items()
+    yield [isa.Operation(name, {field: largest[field] for field in each.fields}, True) for name, each in table]
+
+
 TARGETS: dict[str, type[Target]] = {
-    "tensors": Tensors, "latent": Latent, "packed": Packed, "tokenizer": TokenizerFile, "request": Request,
+    "tensors": Tensors, "latent": Latent, "packed": Packed, "tokenizer": TokenizerFile, "listing": Listing,
+    "program": Program, "request": Request,
 }  # fmt: skip
 
 

@@ -51,6 +51,9 @@ def test_the_documentation_page_is_the_table():
         ("silu v1, v2", "has 2 operands"),
         ("silu v1, q2, count=4", "operand 'q2' is no va"),
         ("silu v1, v2, 4", "operand '4' is no count"),
+        ("silu v8, v2, count=4", "operand 'v8' is no vd: write v0 to v7"),
+        ("loop count=65536", "operand 'count=65536' is no count"),
+        ("loop count=0x" + 4000 * "f", "operand 'count=0xf{32}' is no count"),
     ],
 )
 def test_a_wrong_line_is_named(line, problem):

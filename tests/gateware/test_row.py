@@ -7,7 +7,7 @@ from benches import Bench, operation, random_elements
 
 from unmul.gateware import units
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.row import RowUnit
+from unmul.gateware.row import STATE_LATENCY, RowUnit
 
 PARAMETERS = Parameters(lanes=16, vector_depth=512, state_depth=512)
 
@@ -17,14 +17,14 @@ class StateBench(Bench):
 
     def __init__(self, unit, va, vb, h):
         super().__init__(unit, va, vb)
-        self.h, self.new, self._coming = h, h.copy(), 0
+        self.h, self.new, self._coming = h, h.copy(), [0] * STATE_LATENCY
 
     def watch(self, ctx: SimulatorContext) -> None:
         state = self.unit.state
         if ctx.get(state.write):
             self.new[ctx.get(state.write_address)] = ctx.get(self.unit.vectors.write_data)
-        ctx.set(state.h, self._coming)
-        self._coming = int(self.h[ctx.get(state.read_address)])
+        ctx.set(state.h, self._coming.pop(0))
+        self._coming.append(int(self.h[ctx.get(state.read_address)]))
 
 
 TWINS = {

@@ -8,7 +8,7 @@ import torch
 
 from unmul.config import ModelConfig
 from unmul.data import Batch, Batches
-from unmul.train.family import family
+from unmul.train.families import family
 from unmul.train.graph import Recorded
 from unmul.train.loop import make_optimizers, steps
 from unmul.train.parallel import replicate

@@ -1,10 +1,14 @@
-"""train.meter: figures of a step."""
+"""train.meter: figures of a step, and joules from a meter to a figure."""
+
+import json
 
 import pytest
 import torch
 
 from unmul import energy
-from unmul.train import meter
+from unmul.cli.app import main
+from unmul.plot import read_run
+from unmul.train import load_recipe, meter, run
 from unmul.train.meter import Energy, Meter
 from unmul.train.world import World
 
@@ -95,3 +99,28 @@ def test_joules_are_unknown_where_one_process_has_no_meter(joules, monkeypatch, 
     joules["cpu"] = mine
     monkeypatch.setattr(Together, "other", other)
     assert Energy(Together(0, 2, torch.device("cpu"))).joules() is None
+
+
+class Gauge:
+    """A processor's counter that has gone on by five joules whenever it is read."""
+
+    source, period = "made-up counter", None
+
+    def advance(self):
+        return 5.0
+
+    def close(self):
+        pass
+
+
+def test_a_run_is_drawn_over_its_joules_also_after_it_was_resumed(recipe_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(energy, "_Rapl", Gauge)
+    for seconds in (0.001, 0):
+        recipe = load_recipe(recipe_file, ["train.steps=3", "train.device=cpu", f"train.max_seconds={seconds}"])
+        result = run(recipe, out=tmp_path / "run", resume=True, lines=True)
+    assert (result.joules, result.joules_source) == (20, "made-up counter")  # three steps and the validation
+    main(["plot", str(tmp_path / "run"), "--x", "joules", "--out", str(tmp_path / "loss.svg"), "--json"])
+    drawn = json.loads(capsys.readouterr().out)
+    assert (drawn["x"], drawn["runs"][0]["joules"]) == ("joules", 15)
+    assert read_run(tmp_path / "run").steps["joules"].tolist() == [5, 10, 15]
+    assert (tmp_path / "loss.svg").read_text().startswith("<?xml")

@@ -18,7 +18,7 @@ from unmul.errors import CheckpointError, ConfigError
 from unmul.ops.bitlinear import Projection
 from unmul.ops.ternarise import ternarise
 from unmul.ops.ternarise.held import hold_codes, ternary_operand
-from unmul.train import family, load_recipe, loop, run
+from unmul.train import families, load_recipe, loop, run
 from unmul.train.meter import Energy
 from unmul.train.parallel import replicate
 from unmul.train.recipe import TrainPart
@@ -70,7 +70,7 @@ def save_again(recipe, out, checkpoint):
     with open_world(recipe.train) as world:
         out.mkdir(exist_ok=True)
         shards, _ = open_shards(recipe.data.shards, recipe.data.source)
-        saver = Saver(out, world, family.MATMULFREE, shards, keep=1, background=False)
+        saver = Saver(out, world, families.MATMULFREE, shards, keep=1, background=False)
         with saver, Energy(world) as energy:
             trainer = Trainer(recipe, shards, world, saver, energy)
             trainer.restore(checkpoint)
@@ -102,7 +102,7 @@ def fail_on_one(recipe, out):
 
 def refuse_to_write(recipe, out):
     """Rank 0 cannot export the second checkpoint."""
-    true_save, calls = family.MATMULFREE.save, []
+    true_save, calls = families.MATMULFREE.save, []
 
     def save(*arguments, **options):
         calls.append(1)
@@ -111,7 +111,7 @@ def refuse_to_write(recipe, out):
         true_save(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(family, "MATMULFREE", replace(family.MATMULFREE, save=save))
+        patch.setattr(families, "MATMULFREE", replace(families.MATMULFREE, save=save))
         start(recipe, out)
 
 

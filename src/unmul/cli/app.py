@@ -33,7 +33,7 @@ VERBS = {
     "pack": "Pack a trained folder at 1.6 bits a ternary weight.",
     "serve": "Serve a model: OpenAI's routes, and a page.",
     "bench": "Measure the speed of a model on this machine.",
-    "rtl": "Put a model on an accelerator: build, report.",
+    "rtl": "Put a model on an accelerator: build it, simulate it, synthesise it.",
     "info": "Show what a checkpoint folder or a preset holds.",
     "doctor": "Check what this machine offers, and how to get what is missing.",
 }

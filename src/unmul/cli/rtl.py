@@ -10,6 +10,7 @@ RTL_VERBS = {
     "build": "Write the program and the weight image of a model for a board.",
     "sim": "Write text with the accelerator's Verilog, simulated, and compare it.",
     "synth": "Count the cells of the accelerator, and place and route it.",
+    "bitstream": "Configure a board for a build; it has not run on one.",
     "report": "Estimate speed and energy on boards, beside what others published.",
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from unmul.cli.output import emit, note, rows
+from unmul.cli.usage import check_count
 from unmul.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def sim(
 
     if not prompt:
         raise UsageError("the prompt is empty", "give some text to go on from: -p TEXT")
+    check_count("-n", new)
     folder, chosen = model or embedded_model(), boards.board(board)
     note("compiling the core (about a minute, once for each set of parameters)")
     engine = _engine(folder, chosen, lanes)

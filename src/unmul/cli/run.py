@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from unmul.cli.output import emit, megabytes, note
+from unmul.cli.usage import check_count
 from unmul.engine.sampler import SamplingParams
 from unmul.errors import UsageError
 from unmul.machine import peak_rss_bytes
@@ -48,6 +49,7 @@ def run(
         device: where the model runs: cpu, or cuda for an NVIDIA GPU.
         json: write one JSON document instead of text.
     """
+    check_count("-n", new)
     sampling = SamplingParams(temperature=temp, top_k=top_k, top_p=top_p, seed=seed)
     session = prompt is None and sys.stdin.isatty()
     if session and json:

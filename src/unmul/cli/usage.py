@@ -7,7 +7,15 @@ from collections.abc import Collection
 
 from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
-__all__ = ["explain"]
+from unmul.errors import UsageError
+
+__all__ = ["check_count", "explain"]
+
+
+def check_count(flag: str, value: int) -> None:
+    """Refuse a count below 1 by the name that the user gave it."""
+    if value < 1:
+        raise UsageError(f"{flag} {value} is not a count", "choose 1 or more")
 
 
 def explain(error: CycloptsError, verbs: Collection[str]) -> str:

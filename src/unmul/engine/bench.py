@@ -28,7 +28,7 @@ from unmul.engine.sampler import Sampler, SamplingParams
 from unmul.errors import EngineError, UsageError
 from unmul.machine import peak_rss_bytes
 
-__all__ = ["BenchReport", "BenchRequest", "Measured", "measure", "measure_here", "write_random"]
+__all__ = ["BenchReport", "BenchRequest", "Measured", "measure", "measure_here", "random_maker", "write_random"]
 
 IDLE_S = 2.0  # of quiet before the first run, where there is a meter
 _VALID_BYTES = 243
@@ -219,11 +219,12 @@ def _seconds(work: Callable[[], None]) -> float:
 def write_random(folder: Path, config: ModelConfig, seed: int = 0) -> None:
     """A packed folder of random codes with scales that keep activations near 1: real bytes for a preset's shape."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_packed(folder, config, _random_maker(config, np.random.default_rng(seed)), "int8")
+    write_packed(folder, config, random_maker(config, seed), "int8")
 
 
-def _random_maker(config: ModelConfig, random: np.random.Generator) -> Callable[[str], Array]:
-    specs = packed_specs(config, "int8")
+def random_maker(config: ModelConfig, seed: int = 0) -> Callable[[str], Array]:
+    """What makes the tensors of such a folder, by their names, in the order of packed_specs."""
+    random, specs = np.random.default_rng(seed), packed_specs(config, "int8")
 
     def make(name: str) -> Array:
         spec = specs[name]

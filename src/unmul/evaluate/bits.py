@@ -112,4 +112,4 @@ def log2_probabilities(logits_TV: FloatArray, targets: Sequence[int]) -> npt.NDA
     wide_TV = logits_TV.astype(np.float64)
     wide_TV -= wide_TV.max(-1, keepdims=True)
     chosen_T = wide_TV[np.arange(len(targets)), np.asarray(targets, np.int64)]
-    return (chosen_T - np.log(np.exp(wide_TV).sum(-1))) / math.log(2)
+    return (chosen_T - np.log(np.exp(wide_TV, out=wide_TV).sum(-1))) / math.log(2)

@@ -1,7 +1,7 @@
 """Boards that a build can be for: memory, size of the fabric, power at rest, each with where the figure comes from.
 
-Nothing was run on any of them. Clocks of ECP5 boards are what place and route must confirm; others are assumed, for no
-open place and route exists for them.
+Nothing was run on any of them. Clocks of ECP5 boards are below the 111 MHz that place and route gives the 64-lane core;
+others are assumed, for no open place and route exists for them.
 """
 
 from __future__ import annotations

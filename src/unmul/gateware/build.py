@@ -18,7 +18,7 @@ from unmul.gateware.compile import Compiled
 from unmul.gateware.isa import disassemble, read_program, write_program
 from unmul.gateware.parameters import Parameters
 
-__all__ = ["MANIFEST", "manifest", "read_build", "write_build"]
+__all__ = ["MANIFEST", "check_target", "manifest", "read_build", "write_build"]
 
 FORMAT_VERSION = 1
 MANIFEST, VERILOG = "manifest.json", "core.v"
@@ -53,8 +53,7 @@ def write_build(compiled: Compiled, target: Path, verilog: str | None = None) ->
     Raises:
         GatewareError: something else is there.
     """
-    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise GatewareError(f"{target} is there and is no build", "choose another --out, or move it away")
+    check_target(target, MANIFEST)
     with atomic_folder(target) as folder:
         (folder / PROGRAM).write_bytes(write_program(compiled.program))
         write_text(folder / LISTING, disassemble(compiled.program))
@@ -62,6 +61,16 @@ def write_build(compiled: Compiled, target: Path, verilog: str | None = None) ->
         if verilog is not None:
             write_text(folder / VERILOG, verilog)
         write_text(folder / MANIFEST, json.dumps(manifest(compiled), indent=2) + "\n")
+
+
+def check_target(target: Path, marker: str) -> None:
+    """Refuse a target that holds anything but a folder with the file `marker`, which an older run has written.
+
+    Raises:
+        GatewareError: it does.
+    """
+    if target.exists() and not (target / marker).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise GatewareError(f"{target} is there and holds no {marker}", "choose another --out, or move it away")
 
 
 def read_build(folder: Path) -> Compiled:

@@ -37,10 +37,13 @@ def draw(found: Mapping[str, Any], out: Path) -> None:
     boards = [board for board in found["boards"] if board.get("energy")]
     for key, (colour, label) in BANDS.items():
         _bars(axes, boards, key, colour, label)
+    _names(axes, boards)
     _points(axes)
     axes.set(xscale="log", yscale="log", xlabel="tokens a second, one stream", ylabel="joules a token")
-    title = f"{found['model']}, {found['parameters']:,} parameters: bars modelled, letters published by others"
-    axes.set_title(title, fontsize=9)
+    title = (
+        f"{found['model']}, {found['parameters']:,} parameters: joules estimated, cycles simulated or (hollow) modelled"
+    )
+    axes.set_title(f"{title}\nletters: published by others, for the models named", fontsize=9)
     axes.grid(alpha=0.2, which="both")
     figure.legend(fontsize=7, loc="outside right upper")
     with atomic_file(out) as handle:
@@ -48,13 +51,20 @@ def draw(found: Mapping[str, Any], out: Path) -> None:
 
 
 def _bars(axes: Any, boards: list[Mapping[str, Any]], key: str, colour: str, label: str) -> None:
-    rates = [board["tokens_per_second"] for board in boards]
-    bands = [[value / 1000 for value in board["energy"][key]] for board in boards]
-    middle = [mid for _low, mid, _high in bands]
-    spread = [[mid - low for low, mid, _high in bands], [high - mid for _low, mid, high in bands]]
-    axes.errorbar(rates, middle, yerr=spread, fmt="o", color=colour, capsize=3, label=label)
-    for board, rate, mid in zip(boards, rates, middle, strict=True):
-        axes.annotate(board["board"], (rate, mid), xytext=(5, 3), textcoords="offset points", fontsize=7, color=colour)
+    """A bar for each board; boards whose cycles are modelled get a hollow point."""
+    for board in boards:
+        low, mid, high = (value / 1000 for value in board["energy"][key])
+        face = colour if board["cycles_from"] == "simulated" else "white"
+        point = {"fmt": "o", "color": colour, "mfc": face, "capsize": 3, "label": label}
+        axes.errorbar(board["tokens_per_second"], mid, yerr=[[mid - low], [high - mid]], **point)
+        label = "_nolegend_"
+
+
+def _names(axes: Any, boards: list[Mapping[str, Any]]) -> None:
+    """The boards' names, once, at their upper bars."""
+    for board in boards:
+        place = (board["tokens_per_second"], board["energy"]["with_idle_millijoules"][1] / 1000)
+        axes.annotate(board["board"], place, xytext=(7, 3), textcoords="offset points", fontsize=8)
 
 
 def _points(axes: Any) -> None:

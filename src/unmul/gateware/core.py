@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,7 @@ from unmul.gateware.memory import BlockRam
 from unmul.gateware.norm import NormUnit
 from unmul.gateware.operation import ELEMENT, is_one_of
 from unmul.gateware.parameters import QUANTISED_REGISTERS, Parameters
+from unmul.gateware.pipeline import register
 from unmul.gateware.row import RowUnit
 from unmul.gateware.scoreboard import UNITS
 from unmul.gateware.sequencer import Sequencer
@@ -25,9 +26,10 @@ _WRITERS = tuple(name for name, each in INSTRUCTIONS.items() if "vd" in each.fie
 
 class Core(wiring.Component):
     """Members of the host: start with token, first and prefill, still until done; next_token, logit with logit_valid,
-    saturations. While the core is idle: program_write, state_write and state_read_data at an address each. Of the
-    memory: address with address_valid and address_ready; data with data_valid, in their order. For who watches: busy of
-    each unit, starved, why no instruction issues, and every element that is written to a vector register.
+    saturations. While the core is idle: program_write, state_write and state_read_data at an address each, the latter
+    two cycles after it. Of the memory: address with address_valid and address_ready; data with data_valid, in their
+    order. For who watches: busy of each unit, starved, why no instruction issues, and every element that is written to
+    a vector register.
     """
 
     def __init__(self, parameters: Parameters) -> None:
@@ -95,7 +97,7 @@ class Core(wiring.Component):
             owner.va.eq(operation.vd if name == "stream" else operation.va),
             owner.vb.eq(operation.vb),
             owner.owned.eq(getattr(sequencer, f"{name}_owned")),
-            owner.clear.eq(component.unit.start & is_one_of(operation.opcode, *_WRITERS)),
+            owner.clear.eq(register(m, component.unit.start & is_one_of(operation.opcode, *_WRITERS))),
             getattr(self, f"{name}_busy").eq(getattr(sequencer, f"{name}_busy")),
             getattr(self, f"{name}_write").eq(access.write),
             getattr(self, f"{name}_vd").eq(operation.vd),
@@ -111,7 +113,7 @@ class Core(wiring.Component):
             program.write_address.eq(self.program_address),
             program.write_data.eq(self.program_data),
             program.write_enable.eq(self.program_write),
-            sequencer.word.eq(program.read_data),
+            sequencer.word.eq(register(m, program.read_data)),
             sequencer.seen.eq(self._vectors.seen),
             sequencer.scale.eq(self._norm.scale),
             sequencer.value.eq(self._stream.value),
@@ -124,7 +126,7 @@ class Core(wiring.Component):
         m.d.comb += [getattr(sequencer, name).eq(getattr(self, name)) for name in ("start", "token", "prefill")]
         watched = ("done", "waits_for_unit", "waits_for_register", "waits_for_queue")
         m.d.comb += [getattr(self, name).eq(getattr(sequencer, name)) for name in watched]
-        m.d.sync += self.saturations.eq(self.saturations + sum(unit.vectors.clipped for unit in units))
+        m.d.sync += self.saturations.eq(self.saturations + register(m, sum(unit.vectors.clipped for unit in units)))
 
     def _connect_memory(self, m: Module) -> None:
         weights = self._weights
@@ -156,12 +158,13 @@ class Core(wiring.Component):
         """The state, the row unit's while that is busy, else the host's."""
         access, busy = self._row.state, self.row_busy
         m.submodules.state = ram = BlockRam(ELEMENT.width, self._parameters.state_depth)
-        held = Signal(ELEMENT)
+        held = register(m, ram.read_data.as_signed())
         m.d.comb += [
-            held.eq(ram.read_data),
             access.h.eq(held),
             self.state_read_data.eq(held),
             ram.read_address.eq(Mux(busy, access.read_address, self.state_address)),
+        ]
+        m.d.sync += [
             ram.write_address.eq(Mux(busy, access.write_address, self.state_address)),
             ram.write_data.eq(Mux(busy, self._row.vectors.write_data, self.state_write_data)),
             ram.write_enable.eq(Mux(busy, access.write, self.state_write)),

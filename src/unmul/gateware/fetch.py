@@ -9,19 +9,23 @@ even where the port is narrower; a request reads whole lines. Gearbox cuts lines
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+import functools
+import operator
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from unmul.gateware.memory import BlockRam
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.pipeline import register
+from unmul.gateware.pipeline import delay, register
 
 __all__ = ["ADDRESS_BITS", "REQUEST", "Fetcher", "Gearbox", "Skid", "WeightStream", "WordBuffer", "line_words"]
 
 ADDRESS_BITS = 32  # of a port word
 BEAT_BITS = 26  # beats of one request
 QUEUED = 4  # requests that may wait
+SPARE = 8  # lines behind the buffer: more than the cycles from asking for one to its leaving
 
 REQUEST = data.StructLayout({"address": ADDRESS_BITS, "beats": BEAT_BITS})
 
@@ -35,6 +39,13 @@ def _line_bits(parameters: Parameters) -> int:
     """Of a count of lines of one request."""
     line = line_words(parameters) * parameters.port_bytes
     return (((1 << BEAT_BITS) * parameters.beat_bytes + line - 1) // line).bit_length()
+
+
+def _times(value: Value, factor: int) -> Value:
+    """A product from adders alone: faster than the two multipliers that would be taken for it."""
+    return functools.reduce(
+        operator.add, [value << place for place in range(factor.bit_length()) if factor >> place & 1]
+    )
 
 
 class Fetcher(wiring.Component):
@@ -55,23 +66,28 @@ class Fetcher(wiring.Component):
         m = Module()
         room = Signal(range(self._room + 1), init=self._room)
         left = Signal(len(self.requests.payload.lines) + self._line.bit_length() - 1)
-        asked = Signal()
+        coming = Signal.like(room)
+        more, free, asked = Signal(), Signal(init=1), Signal()  # words are left; there is room
         m.d.comb += [
-            self.addresses.valid.eq(left.any() & room.any()),
+            self.addresses.valid.eq(more & free),
             asked.eq(self.addresses.valid & self.addresses.ready),
-            self.requests.ready.eq(~left.any()),
+            self.requests.ready.eq(~more),
+            coming.eq(room + Mux(self.taken, self._line, 0) - asked),
         ]
-        m.d.sync += room.eq(room + Mux(self.taken, self._line, 0) - asked)
+        m.d.sync += [room.eq(coming), free.eq(coming.any())]
         with m.If(asked):
-            m.d.sync += [left.eq(left - 1), self.addresses.payload.eq(self.addresses.payload + 1)]
+            m.d.sync += [left.eq(left - 1), more.eq(left != 1), self.addresses.payload.eq(self.addresses.payload + 1)]
         with m.If(self.requests.ready & self.requests.valid):
             payload = self.requests.payload
-            m.d.sync += [left.eq(payload.lines * self._line), self.addresses.payload.eq(payload.address)]
+            m.d.sync += [left.eq(payload.lines * self._line), more.eq(1), self.addresses.payload.eq(payload.address)]
         return m
 
 
 class WordBuffer(wiring.Component):
     """Words in, lines out, in block RAM; whoever writes has reserved a place, so there is no ready at the input.
+
+    A line is read as soon as one of SPARE places behind the RAM is free for it, so nothing ever stops on its way there,
+    and the RAM's output register needs no enable.
 
     Members: write, write_data; lines, a stream.
     """
@@ -84,21 +100,25 @@ class WordBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.ram = ram = BlockRam(len(self.lines.payload), self._depth)
-        held = Signal(range(self._depth + 1))
-        write = self._gather(m, ram)
+        m.submodules.behind = behind = fifo.SyncFIFOBuffered(width=len(self.lines.payload), depth=SPARE)
+        held, free = Signal(range(self._depth + 1)), Signal(range(SPARE + 1), init=SPARE)
+        write, read, taken = self._gather(m, ram), Signal(), Signal()
         m.d.comb += [
             ram.write_enable.eq(write),
-            ram.read_enable.eq(held.any() & (~self.lines.valid | self.lines.ready)),
-            self.lines.payload.eq(ram.read_data),
+            read.eq(held.any() & free.any()),
+            behind.w_data.eq(register(m, ram.read_data)),
+            behind.w_en.eq(delay(m, read, 2)),
+            self.lines.payload.eq(behind.r_data),
+            self.lines.valid.eq(behind.r_rdy),
+            behind.r_en.eq(self.lines.ready),
+            taken.eq(self.lines.valid & self.lines.ready),
         ]
-        m.d.sync += held.eq(held + write - ram.read_enable)
-        for moved, address in ((write, ram.write_address), (ram.read_enable, ram.read_address)):
+        m.d.sync += [held.eq(held + write - read), free.eq(free + taken - read)]
+        for moved, address in ((write, ram.write_address), (read, ram.read_address)):
             place = Signal.like(address)
             m.d.comb += address.eq(place)
             with m.If(moved):
                 m.d.sync += place.eq(Mux(place == self._depth - 1, 0, place + 1))
-        with m.If(ram.read_enable | self.lines.ready):
-            m.d.sync += self.lines.valid.eq(ram.read_enable)
         return m
 
     def _gather(self, m: Module, ram: BlockRam) -> Value:
@@ -115,6 +135,9 @@ class WordBuffer(wiring.Component):
 class Gearbox(wiring.Component):
     """Lines to beats, the first byte lowest; each request begins at a line of its own.
 
+    Lines go to two places in turn, a beat is cut out of both at a byte offset, into a register: so neither handshake
+    reaches the shifter, the slowest part.
+
     Members: requests, {lines, beats} in the order of the lines; lines and beats, streams.
     """
 
@@ -128,43 +151,76 @@ class Gearbox(wiring.Component):
                 "beats": Out(stream.Signature(8 * self._beat)),
             }
         )
+        self._taken, self._cut = Signal(), Signal()  # a line comes; a beat leaves the two places
+        self._one = Signal()  # the beat at hand is the last one: what is left behind it is dropped
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lines, beats = Signal.like(self.requests.payload.lines), Signal(BEAT_BITS)
-        more, one = Signal(), Signal()  # lines are left; the beat at hand is the last one
-        held = Signal(range(self._line + self._beat + 1))  # bytes
-        whole, fits, fits_then = Signal(), Signal(init=1), Signal()  # a beat; a line beside it; a line behind it
-        buffer = Signal(8 * (self._line + self._beat))  # zero from byte `held` on
-        sent, taken, begun = Signal(), Signal(), Signal()
-        after, coming = Signal.like(held), Signal.like(held)
+        more, (whole, room) = self._count(m), self._fill(m)
         m.d.comb += [
-            self.beats.valid.eq(whole),
-            self.beats.payload.eq(buffer),
-            sent.eq(whole & self.beats.ready),
-            after.eq(Mux(sent, Mux(one, 0, held - self._beat), held)),
-            self.lines.ready.eq(more & Mux(sent, fits_then, fits)),
-            taken.eq(self.lines.valid & self.lines.ready),
-            coming.eq(after + Mux(taken, self._line, 0)),
-            self.requests.ready.eq(~beats.any()),
-            begun.eq(self.requests.ready & self.requests.valid),
+            self._cut.eq(whole & (~self.beats.valid | self.beats.ready)),
+            self.lines.ready.eq(more & room),
+            self._taken.eq(self.lines.valid & self.lines.ready),
         ]
-        kept = Mux(sent, Mux(one, 0, buffer >> 8 * self._beat), buffer)
-        added = self.lines.payload & taken.replicate(8 * self._line)
+        self._shift(m)
+        return m
+
+    def _count(self, m: Module) -> Value:
+        """Take a request when the one before is through, count its lines and beats; whether lines are to come."""
+        request, idle, more = self.requests.payload, Signal(init=1), Signal()
+        lines, beats = Signal.like(request.lines), Signal.like(request.beats)
+        begun = self.requests.valid & idle
+        m.d.comb += self.requests.ready.eq(idle)
+        with m.If(begun | self._taken):
+            m.d.sync += [lines.eq(Mux(begun, request.lines, lines - 1)), more.eq(begun | (lines != 1))]
+        with m.If(begun | self._cut):
+            m.d.sync += [
+                beats.eq(Mux(begun, request.beats, beats - 1)),
+                self._one.eq(Mux(begun, request.beats == 1, beats == 2)),
+                idle.eq(~begun & self._one),
+            ]
+        return more
+
+    def _fill(self, m: Module) -> tuple[Value, Value]:
+        """Follow the bytes that the two places hold; whether that is a beat, and whether a line has room."""
+        held = Signal(range(2 * self._line + 1))
+        less, coming = Signal.like(held), Signal.like(held)  # held without a beat; held a cycle later
+        whole, fits, fits_then = Signal(), Signal(init=1), Signal()  # a beat; a line beside it; a line behind it
+        m.d.comb += coming.eq(Mux(self._cut, Mux(self._one, 0, less), held) + Mux(self._taken, self._line, 0))
         m.d.sync += [
             held.eq(coming),
+            less.eq(coming - self._beat),
             whole.eq(coming >= self._beat),
-            fits.eq(coming <= self._beat),
-            fits_then.eq(coming <= 2 * self._beat),
-            buffer.eq(kept | (added << Cat(Const(0, 3), after[: self._beat.bit_length()]))),
+            fits.eq(coming <= self._line),
+            fits_then.eq(coming <= self._line + self._beat),
         ]
-        for count, step, begin in ((lines, taken, "lines"), (beats, sent, "beats")):
-            m.d.sync += count.eq(Mux(begun, self.requests.payload[begin], count - step))
+        return whole, Mux(self._cut, fits_then, fits)
+
+    def _shift(self, m: Module) -> None:
+        """Lines into the places, bytes from `offset` on into the register."""
+        places = [Signal.like(self.lines.payload) for _ in range(2)]
+        turn, offset = Signal(), Signal(range(2 * self._line))
+        for number, place in enumerate(places):
+            with m.If(self._taken & (turn == number)):
+                m.d.sync += place.eq(self.lines.payload)
         m.d.sync += [
-            more.eq(Mux(begun, 1, Mux(taken, lines != 1, more))),
-            one.eq(Mux(begun, self.requests.payload.beats == 1, Mux(sent, beats == 2, one))),
+            turn.eq(turn ^ self._taken),
+            self.beats.valid.eq(self._cut | (self.beats.valid & ~self.beats.ready)),
         ]
-        return m
+        with m.If(self._cut):
+            m.d.sync += [
+                self.beats.payload.eq(self._from(offset, Cat(*places, *places))),
+                offset.eq(offset + self._beat),
+            ]
+            with m.If(self._one):
+                m.d.sync += [turn.eq(0), offset.eq(0)]
+
+    def _from(self, offset: Signal, content: Value) -> Value:
+        """The beat at a byte offset; the longest shift first, so that each next one has less to move."""
+        for bit in reversed(range(len(offset))):
+            width = 8 * ((1 << bit) + self._beat - 1)
+            content = Mux(offset[bit], content[8 << bit :][:width], content[:width])
+        return content
 
 
 class Skid(wiring.Component):
@@ -217,9 +273,7 @@ class WeightStream(wiring.Component):
         m.submodules.buffer = buffer = WordBuffer(8 * p.port_bytes, line_words(p), p.buffer_words // line_words(p))
         m.submodules.gearbox = gearbox = Gearbox(p)
         wiring.connect(m, wiring.flipped(self.addresses), fetcher.addresses)
-        m.submodules.behind_ram = behind_ram = Skid(len(buffer.lines.payload))
-        wiring.connect(m, buffer.lines, behind_ram.enters)
-        wiring.connect(m, behind_ram.leaves, gearbox.lines)
+        wiring.connect(m, buffer.lines, gearbox.lines)
         m.submodules.skid = skid = Skid(8 * p.beat_bytes)
         wiring.connect(m, gearbox.beats, skid.enters)
         wiring.connect(m, wiring.flipped(self.beats), skid.leaves)
@@ -235,8 +289,9 @@ class WeightStream(wiring.Component):
         """Count a request's lines once, then let the fetcher and the gearbox each take it when it can."""
         p = self._parameters
         line = line_words(p) * p.port_bytes
-        size = register(m, register(m, self.requests.payload.beats) * p.beat_bytes) + (line - 1)
-        lines = (size // line)[: _line_bits(p)]
+        address, beats = register(m, self.requests.payload.address), register(m, self.requests.payload.beats)
+        size = register(m, _times(beats, p.beat_bytes)) + (line - 1)
+        lines = register(m, (size // line)[: _line_bits(p)])
         m.submodules.ahead = ahead = fifo.SyncFIFO(width=len(fetcher.requests.payload.as_value()), depth=QUEUED)
         m.submodules.behind = behind = fifo.SyncFIFO(width=len(gearbox.requests.payload.as_value()), depth=QUEUED)
         room = ahead.w_rdy & behind.w_rdy
@@ -247,8 +302,8 @@ class WeightStream(wiring.Component):
             self.requests.ready.eq(counted & room),
             ahead.w_en.eq(self.requests.ready & self.requests.valid),
             behind.w_en.eq(ahead.w_en),
-            ahead.w_data.eq(Cat(self.requests.payload.address, lines)),
-            behind.w_data.eq(Cat(lines, self.requests.payload.beats)),
+            ahead.w_data.eq(Cat(address, lines)),
+            behind.w_data.eq(Cat(lines, beats)),
         ]
         for queue, unit in ((ahead, fetcher), (behind, gearbox)):
             m.d.comb += [

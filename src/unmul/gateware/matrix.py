@@ -50,8 +50,8 @@ class MatrixPipeline(wiring.Component):
         m = Module()
         m.submodules.dot = dot = self._dot
         self._decode(m, register(m, self.beat), dot)
-        m.d.sync += dot.q.eq(self.codes)
         m.d.comb += [
+            dot.q.eq(register(m, self.codes)),
             dot.valid.eq(delay(m, self.valid, Q_LATENCY)),
             dot.first.eq(delay(m, self.first, Q_LATENCY)),
             dot.last.eq(delay(m, self.last, Q_LATENCY)),
@@ -59,9 +59,9 @@ class MatrixPipeline(wiring.Component):
         wide = Signal(WIDE)
         m.d.comb += wide.eq(product(m, dot.sum, self.scale.mantissa))
         scaled = rescale(m, wide, self.scale.exponent)
-        result, clipped = saturate(m, register(m, scaled + self.addend))
+        result, clipped = saturate(m, register(m, scaled + register(m, self.addend)))
         m.d.comb += [
-            self.addend_next.eq(delay(m, dot.done, SCALE_LATENCY - READ_LATENCY)),
+            self.addend_next.eq(delay(m, dot.done, SCALE_LATENCY - READ_LATENCY - 1)),
             self.done.eq(delay(m, dot.done, SCALE_LATENCY + 2)),
             self.result.eq(result),
             self.clipped.eq(clipped & self.done),

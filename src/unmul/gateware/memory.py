@@ -2,14 +2,15 @@
 
 Amaranth's synchronous read port promises the old data when the same address is written; ECP5's RAM does not, and yosys
 pays for the promise per bit. So: a combinational port, a register behind it, and attributes that waive the promise.
-The reader must not depend on what a read returns in the cycle in which its address is written.
+The reader must not depend on what a read returns in the cycle in which its address is written. The RAM is slow: a plain
+register that alone reads it costs nothing, for netlist.py moves it into the RAM, and makes its data come early.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -48,6 +49,8 @@ class BlockRam(wiring.Component):
             write.data.eq(self.write_data),
             write.en.eq(self.write_enable),
         ]
+        held = Signal.like(self.read_data, reset_less=True)
+        m.d.comb += self.read_data.eq(held)
         with m.If(self.read_enable):
-            m.d.sync += self.read_data.eq(read.data)
+            m.d.sync += held.eq(read.data)
         return m

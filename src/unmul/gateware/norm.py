@@ -6,7 +6,7 @@ second pass multiplies by the root and rescales, or by the reciprocal of the lar
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,13 +71,15 @@ class CodePacker(wiring.Component):
         lane, filling = Signal(range(self._lanes)), Signal()
         taken, full = Signal(), Signal()
         m.d.comb += [taken.eq(self.write | filling), full.eq(taken & (lane == self._lanes - 1))]
-        m.d.sync += [self.row_write.eq(full), self.done.eq(full & (filling | self.final))]
         with m.If(taken):
-            m.d.sync += [
-                lane.eq(Mux(full, 0, lane + 1)),
-                self.row_data.eq(Cat(self.row_data[8:], Mux(self.write, self.code, 0))),
-                filling.eq(~full & (filling | self.final)),
-            ]
+            m.d.sync += [lane.eq(Mux(full, 0, lane + 1)), filling.eq(~full & (filling | self.final))]
+        code = register(m, Mux(self.write, self.code, 0))
+        with m.If(register(m, taken)):  # the row is wide: what counts lanes stands apart from it
+            m.d.sync += self.row_data.eq(Cat(self.row_data[8:], code))
+        m.d.sync += [
+            self.row_write.eq(register(m, full)),
+            self.done.eq(register(m, full & (filling | self.final))),
+        ]
         with m.If(self.row_write):
             m.d.sync += self.row_address.eq(self.row_address + 1)
         with m.If(self.start):
@@ -94,6 +96,7 @@ class NormUnit(wiring.Component):
         self._applying = Signal()  # the second pass
         self._total, self._largest = Signal(SUM_BITS), Signal(SIZE_BITS)
         self._squares = Signal(SCALAR)
+        self._exponent = Signal(signed(6))  # of x, in the units of va
         super().__init__(
             {
                 "unit": Out(UnitPort()),
@@ -112,6 +115,7 @@ class NormUnit(wiring.Component):
             self._steps.count.eq(self.unit.operation.count),
             self.vectors.read_address.eq(self._steps.index),
         ]
+        m.d.sync += self._exponent.eq(self.unit.operation.top - OPERAND_BITS)
         u, square = self._products(m)
         self._measure(m, u, square)
         self._control(m)
@@ -119,11 +123,6 @@ class NormUnit(wiring.Component):
         self._write_vector(m, u, root)
         self._write_codes(m, u)
         return m
-
-    @property
-    def _exponent(self) -> Value:
-        """Of x, in the units of va."""
-        return self.unit.operation.top - OPERAND_BITS
 
     def _products(self, m: Module) -> tuple[Value, Value]:
         """u = x * vb and x^2 with x = va * 2^(17 - top), PRODUCTS_LATENCY after an element's index."""
@@ -164,6 +163,8 @@ class NormUnit(wiring.Component):
                 m.d.comb += [normaliser.value.eq(self._largest << SUM_BITS - SIZE_BITS), normaliser.start.eq(1)]
                 m.next = "LARGEST"
             with m.State("LARGEST"), m.If(normaliser.done):
+                m.next = "SETTLE"
+            with m.State("SETTLE"):
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
                     m.d.comb += steps.start.eq(1)
@@ -188,7 +189,7 @@ class NormUnit(wiring.Component):
         m.d.comb += wide.eq(product(m, u, root.mantissa))
         scaled = rescale(m, wide, register(m, root.exponent + self._exponent))
         result, clipped = saturate(m, scaled)
-        norm = self._applying & is_one_of(self.unit.operation.opcode, "norm")
+        norm = self._applying & register(m, is_one_of(self.unit.operation.opcode, "norm"))
         written = delay(m, self._steps.active & norm, NORM_LATENCY)
         final = delay(m, self._steps.active & self._steps.last & norm, NORM_LATENCY + WRITE_LATENCY)
         vectors = self.vectors
@@ -208,7 +209,7 @@ class NormUnit(wiring.Component):
         x = shift_right(m, raised, down)[: OPERAND_BITS + 1].as_signed()
         wide = register(m, x * self._reciprocal(m))
         code = register(m, (wide + (1 << QUANT_BITS - 1)) >> QUANT_BITS)
-        quant = self._applying & is_one_of(self.unit.operation.opcode, "quant")
+        quant = self._applying & register(m, is_one_of(self.unit.operation.opcode, "quant"))
         m.d.comb += [
             packer.start.eq(self.unit.start),
             packer.code.eq(code),
@@ -225,7 +226,7 @@ class NormUnit(wiring.Component):
         table = [int(v) | int(d) << OPERAND_BITS for v, d in zip(RECIPROCAL_VALUES, RECIPROCAL_DELTAS, strict=True)]
         m.submodules.reciprocal = rom = BlockRam(OPERAND_BITS + 9, len(table), init=table)
         m.d.comb += rom.read_address.eq(x[8:16])
-        found = register(m, rom.read_data)
+        found = delay(m, rom.read_data, 2)
         value, delta = found[:OPERAND_BITS], found[OPERAND_BITS:]
         cut = (register(m, delta * x[:8]) + 128) >> 8
         inverse = Mux(x.any(), value - cut, 0)[:OPERAND_BITS]

@@ -90,12 +90,19 @@ def magnitude(value: Value) -> Value:
     return ((value ^ sign.replicate(len(value))) + sign)[: len(value)]
 
 
-def bit_length(value: Value) -> Value:
-    """Bits up to the highest one of an unsigned value, combinational."""
+def bit_length(m: Module, value: Value) -> Value:
+    """Bits up to the highest one of an unsigned value, one cycle later."""
+    half = 1 << (len(value) - 1).bit_length() - 1
+    upper = value[half:].any()
+    rest = _bit_length(register(m, Mux(upper, value[half:], value[:half])))
+    return Mux(register(m, upper), half + rest, rest)
+
+
+def _bit_length(value: Value) -> Value:
     if len(value) == 1:
         return value
     half = 1 << (len(value) - 1).bit_length() - 1
-    return Mux(value[half:].any(), half + bit_length(value[half:]), bit_length(value[:half]))
+    return Mux(value[half:].any(), half + _bit_length(value[half:]), _bit_length(value[:half]))
 
 
 def _chunks(value: Value) -> list[Value]:

@@ -20,8 +20,9 @@ from unmul.gateware.vectors import READ_LATENCY, WRITE_LATENCY
 
 __all__ = ["RowUnit", "Sigmoid", "StateAccess"]
 
+STATE_LATENCY = 2  # block RAM and its output register
 KNOT_BITS = 15  # of a magnitude, below the table's entry
-SIGMOID_LATENCY = PRODUCT_LATENCY + 5
+SIGMOID_LATENCY = PRODUCT_LATENCY + 6
 SUM_LATENCY = PRODUCT_LATENCY + 3  # from the two factors to the sum before saturation
 LATENCY = READ_LATENCY + SIGMOID_LATENCY + SUM_LATENCY + 1
 
@@ -29,7 +30,8 @@ LATENCY = READ_LATENCY + SIGMOID_LATENCY + SUM_LATENCY + 1
 class StateAccess(wiring.Signature):
     """The row unit's access to the state, as the unit's own member.
 
-    Members: read_address; h, the value there one cycle later; write, write_address (write_data is the vector's).
+    Members: read_address; h, the value there STATE_LATENCY cycles later; write, write_address (write_data is
+    the vector's).
     """
 
     def __init__(self, depth: int) -> None:
@@ -53,12 +55,12 @@ class Sigmoid(wiring.Component):
         size = register(m, magnitude(self.x).as_unsigned())
         negative = register(m, Mux(self.negate, ~self.x[-1] & self.x.any(), self.x[-1]))
         m.d.comb += rom.read_address.eq(size[KNOT_BITS : KNOT_BITS + 9])
-        found = register(m, rom.read_data)
+        found = delay(m, rom.read_data, 2)
         value, delta = found[:FRACTION_BITS], found[FRACTION_BITS:]
-        cut = (product(m, delta, delay(m, size[:KNOT_BITS], 2)) + (1 << KNOT_BITS - 1)) >> KNOT_BITS
-        beyond = delay(m, size[KNOT_BITS + 9 :].any(), PRODUCT_LATENCY + 2)
+        cut = (product(m, delta, delay(m, size[:KNOT_BITS], 3)) + (1 << KNOT_BITS - 1)) >> KNOT_BITS
+        beyond = delay(m, size[KNOT_BITS + 9 :].any(), PRODUCT_LATENCY + 3)
         below = register(m, Mux(beyond, 0, (delay(m, value, PRODUCT_LATENCY) - cut)[: FRACTION_BITS + 1]))
-        m.d.sync += self.y.eq(Mux(delay(m, negative, PRODUCT_LATENCY + 3), below, (1 << FRACTION_BITS) - below))
+        m.d.sync += self.y.eq(Mux(delay(m, negative, PRODUCT_LATENCY + 4), below, (1 << FRACTION_BITS) - below))
         return m
 
 
@@ -98,15 +100,15 @@ class RowUnit(wiring.Component):
         """Walk the state beside the vectors; h of the element whose a and b are out."""
         operation, state = self.unit.operation, self.state
         m.d.comb += [
-            state.read_address.eq(operation.place + index),
-            state.write.eq(written & is_one_of(operation.opcode, "scan")),
+            state.read_address.eq(register(m, operation.place + index)),
+            state.write.eq(written & register(m, is_one_of(operation.opcode, "scan"))),
             state.write_address.eq(operation.place + self.vectors.write_address),
         ]
-        return delay(m, Mux(self.first, 0, state.h), READ_LATENCY - 1)
+        return delay(m, Mux(self.first, 0, state.h), READ_LATENCY - 1 - STATE_LATENCY)
 
     def _sum(self, m: Module, h: Value) -> Signal:
         opcode = self.unit.operation.opcode
-        scan, gate, mul = (is_one_of(opcode, name) for name in ("scan", "gate", "mul"))
+        scan, gate, mul = (register(m, is_one_of(opcode, name)) for name in ("scan", "gate", "mul"))
         m.submodules.sigmoid = sigmoid = Sigmoid()
         m.d.comb += [sigmoid.x.eq(self.vectors.a), sigmoid.negate.eq(gate)]
         a, b, h = (delay(m, value, SIGMOID_LATENCY) for value in (self.vectors.a, self.vectors.b, h))

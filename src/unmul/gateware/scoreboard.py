@@ -59,7 +59,7 @@ class Scoreboard(wiring.Component):
         """Keep what a unit owns."""
         runs = (key for key, each in INSTRUCTIONS.items() if each.unit == unit)
         mine = register(m, is_one_of(field(self.word, "opcode"), *runs))
-        owned, busy = Signal.like(owns), getattr(self, f"{unit}_busy")
+        owned, busy = Signal(len(owns)), getattr(self, f"{unit}_busy")
         with m.If(getattr(self, f"{unit}_done")):
             m.d.sync += [owned.eq(0), busy.eq(0)]
         with m.If(self.issue & mine):

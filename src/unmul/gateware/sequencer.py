@@ -22,7 +22,7 @@ __all__ = ["Sequencer"]
 
 class Sequencer(wiring.Component):
     """Members: start, token, prefill of the host, still until done; done, one cycle. program_address, and the word
-    there one cycle later; requests to the weight stream; for each unit operation, start, done, busy and owned, its
+    there two cycles later; requests to the weight stream; for each unit operation, start, done, busy and owned, its
     vector registers. seen, of the vector file; scale, of the norm unit; value, of the stream unit. Why no instruction
     issues: waits_for_unit, waits_for_register, waits_for_queue.
     """
@@ -53,11 +53,14 @@ class Sequencer(wiring.Component):
         self._scales = Array(Signal(SCALAR, name=f"scale{n}") for n in range(QUANTISED_REGISTERS))
         self._counter = Signal(16)  # of the loop
         self._issued = Signal()
+        self._occupied, self._conflict = Signal(), Signal()  # of the scoreboard
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.scoreboard = board = self._scoreboard
         m.d.comb += [board.word.eq(self._word), board.issue.eq(self._issued)]
+        # A cycle old, which is safe: nothing was issued since, and a unit that has just ended only looks busy.
+        m.d.sync += [self._occupied.eq(board.occupied), self._conflict.eq(board.conflict)]
         for unit in UNITS:
             m.d.comb += getattr(board, f"{unit}_done").eq(getattr(self, f"{unit}_done"))
             for name in ("busy", "owned"):
@@ -86,26 +89,27 @@ class Sequencer(wiring.Component):
             gathered.scale.eq(self._scales[self._field("qa")]),
             seen.eq(self.seen[self._field("va")]),
         ]
+        top = bit_length(m, seen)
         launched = register(m, self._issued)
         for unit in UNITS:
             runs = (name for name, each in INSTRUCTIONS.items() if each.unit == unit)
             start, operation = getattr(self, f"{unit}_start"), getattr(self, f"{unit}_operation")
-            mine = launched & is_one_of(gathered.opcode, *runs)
+            mine = register(m, launched & is_one_of(gathered.opcode, *runs))
             m.d.sync += start.eq(mine)
             with m.If(mine):
-                m.d.sync += [operation.eq(gathered), operation.top.eq(bit_length(seen))]
+                m.d.sync += [operation.eq(gathered), operation.top.eq(top)]
 
     def _take_results(self, m: Module) -> None:
-        """Scalars and scales that units have made."""
-        with m.If(self.stream_done & is_one_of(self.stream_operation.opcode, "scale")):
+        """Scalars and scales that units have made, a cycle after they are done: no reader issues sooner."""
+        with m.If(register(m, self.stream_done & is_one_of(self.stream_operation.opcode, "scale"))):
             m.d.sync += self._scalars[self.stream_operation.sd].eq(self.value)
-        with m.If(self.norm_done & is_one_of(self.norm_operation.opcode, "quant")):
+        with m.If(register(m, self.norm_done & is_one_of(self.norm_operation.opcode, "quant"))):
             m.d.sync += self._scales[self.norm_operation.qd].eq(self.scale)
 
     def _request(self, m: Module, embed: Value, offset: Value) -> None:
         request = self.requests.payload
         m.d.comb += [
-            request.address.eq(self._field("address") + Mux(embed, offset, 0)),
+            request.address.eq(self._field("address") + Mux(register(m, embed), offset, 0)),
             request.beats.eq(Mux(embed, self._field("row_beats"), self._field("length"))),
         ]
 
@@ -116,6 +120,8 @@ class Sequencer(wiring.Component):
                 m.d.sync += [at.eq(0), self._counter.eq(0)]
                 m.next = "FETCH"
             with m.State("FETCH"):
+                m.next = "WAIT"
+            with m.State("WAIT"):
                 m.next = "READ"
             with m.State("READ"):
                 m.d.sync += [self._word.eq(self.word), at.eq(at + 1)]
@@ -150,7 +156,7 @@ class Sequencer(wiring.Component):
                 self._give(m)
 
     def _set(self, m: Module) -> None:
-        m.d.comb += self.waits_for_register.eq(self._scoreboard.conflict)
+        m.d.comb += self.waits_for_register.eq(self._conflict)
         with m.If(~self.waits_for_register):
             target = self._scalars[self._field("sd")]
             m.d.sync += [target.mantissa.eq(self._field("mantissa")), target.exponent.eq(self._field("exponent"))]
@@ -168,11 +174,10 @@ class Sequencer(wiring.Component):
                 m.d.sync += self.program_address.eq(begin)
 
     def _give(self, m: Module) -> None:
-        board = self._scoreboard
         m.d.comb += [
-            self.waits_for_unit.eq(board.occupied),
-            self.waits_for_register.eq(board.conflict & ~board.occupied),
-            self._issued.eq(~board.occupied & ~board.conflict),
+            self.waits_for_unit.eq(self._occupied),
+            self.waits_for_register.eq(self._conflict & ~self._occupied),
+            self._issued.eq(~self._occupied & ~self._conflict),
         ]
         with m.If(self._issued):
             m.next = "FETCH"

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from amaranth.hdl import Cat, Module, Mux, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from unmul.gateware.memory import BlockRam
-from unmul.gateware.pipeline import register
+from unmul.gateware.pipeline import delay, register
 from unmul.gateware.scalar import MANTISSA_BITS, RSQRT_DELTAS, RSQRT_VALUES
 
 __all__ = ["ADD_LATENCY", "MULTIPLY_LATENCY", "RSQRT_LATENCY", "Normaliser", "Small", "add", "multiply", "rsqrt"]
 
 MULTIPLY_LATENCY = 2
 ADD_LATENCY = 3
-RSQRT_LATENCY = 4
+RSQRT_LATENCY = 5
 
 
 class Small(NamedTuple):
@@ -61,7 +61,7 @@ def rsqrt(m: Module, x: Small) -> Small:
     m.submodules.rsqrt = rom = BlockRam(16 + 7, len(table), init=table)
     odd = x.exponent[0]
     m.d.comb += rom.read_address.eq(Cat(x.mantissa[7:15], odd))
-    found = register(m, rom.read_data)  # block RAM is slow: nothing follows it in the same cycle
+    found = delay(m, rom.read_data, 2)  # one register is the RAM's own, the other stands beside the multiplier
     value, delta = found[:16], found[16:]
     cut = (register(m, delta * x.mantissa[:7]) + 64) >> 7
     return Small(register(m, (value - cut)[:MANTISSA_BITS]), register(m, -(x.exponent >> 1) - 23 - odd))
@@ -87,9 +87,13 @@ class Normaliser(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.comb += self.done.eq(self.shifted[-1] | (self.length == 0))
+        fresh, zero = Signal(), Signal(init=1)
+        m.d.comb += self.done.eq(~fresh & (self.shifted[-1] | zero))
         with m.If(self.start):
-            m.d.sync += [self.shifted.eq(self.value), self.length.eq(Mux(self.value.any(), self._width, 0))]
+            m.d.sync += [self.shifted.eq(self.value), fresh.eq(1)]
+        with m.Elif(fresh):
+            some = self.shifted.any()
+            m.d.sync += [fresh.eq(0), zero.eq(~some), self.length.eq(Mux(some, self._width, 0))]
         with m.Elif(~self.done):
             far = ~self.shifted[-8:].any()
             m.d.sync += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,9 +21,12 @@ class Steps(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.comb += self.last.eq(self.index + 1 == self.count)
+        left = Signal.like(self.count)  # steps behind this one; `last` is a register, for much hangs on it
+        following = Mux(self.start, self.count, left) - 1
         with m.If(self.active & self.step):
             m.d.sync += [self.index.eq(self.index + 1), self.active.eq(~self.last)]
         with m.If(self.start):
             m.d.sync += [self.index.eq(0), self.active.eq(1)]
+        with m.If(self.start | (self.active & self.step)):
+            m.d.sync += [left.eq(following), self.last.eq(Mux(self.start, self.count, left) == 1)]
         return m

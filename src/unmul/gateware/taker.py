@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from unmul.gateware.matrix import MatrixPipeline
 from unmul.gateware.operation import ELEMENT, SCALAR, UnitPort, VectorAccess, is_one_of
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.pipeline import delay
+from unmul.gateware.pipeline import delay, register
 from unmul.gateware.small import Small, multiply
 from unmul.gateware.steps import Steps
 from unmul.gateware.vectors import WRITE_LATENCY
@@ -24,7 +24,8 @@ TOKEN_BITS = 16
 
 
 class Spreader(wiring.Component):
-    """Beats to 16-bit elements, one a cycle as long as beats come; what the last beat holds beyond `count` is dropped.
+    """Beats to 16-bit elements, one a cycle as long as beats come; what the last beat holds beyond `count` is dropped,
+    also where it still passes as the next operation starts.
 
     Members: start, running, count (still); beats, a stream; valid, element and its index.
     """
@@ -46,18 +47,21 @@ class Spreader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held, left = Signal(ELEMENT_BITS * self._width), Signal(range(self._width + 1))
-        covered = Signal.like(self.index)  # elements that have come
-        m.d.comb += [
-            self.beats.ready.eq(self.running & (left <= 1) & (covered < self.count)),
-            self.valid.eq(left.any() & (self.index < self.count)),
+        covered, at = Signal.like(self.index), Signal.like(self.index)  # elements that have come, and that have gone
+        more = Signal()  # beats are wanted; a cycle old, but a beat keeps this busy for two
+        m.d.comb += self.beats.ready.eq(self.running & (left <= 1) & more)
+        m.d.sync += [
+            more.eq(covered < self.count),
+            self.valid.eq(self.running & left.any() & (at < self.count)),
             self.element.eq(held[:ELEMENT_BITS].as_signed()),
+            self.index.eq(at),
         ]
         with m.If(left.any()):
-            m.d.sync += [held.eq(held >> ELEMENT_BITS), left.eq(left - 1), self.index.eq(self.index + 1)]
+            m.d.sync += [held.eq(held >> ELEMENT_BITS), left.eq(left - 1), at.eq(at + 1)]
         with m.If(self.beats.ready & self.beats.valid):
             m.d.sync += [held.eq(self.beats.payload), left.eq(self._width), covered.eq(covered + self._width)]
         with m.If(self.start):
-            m.d.sync += [self.index.eq(0), covered.eq(0), left.eq(0)]
+            m.d.sync += [at.eq(0), covered.eq(0), left.eq(0)]
         return m
 
 
@@ -96,7 +100,7 @@ class StreamUnit(wiring.Component):
         m.d.comb += [
             self.beats.ready.eq(wanted),
             self.starved.eq(wanted & ~self.beats.valid),
-            self.unit.done.eq(delay(m, done | (scale & self.beats.valid), WRITE_LATENCY)),
+            self.unit.done.eq(delay(m, done | register(m, scale & self.beats.valid), WRITE_LATENCY - 1)),
         ]
         return m
 
@@ -127,11 +131,12 @@ class StreamUnit(wiring.Component):
     def _multiply(self, m: Module) -> None:
         """Feed the pipeline a beat a cycle, its codes beside it."""
         operation, matrix, rows = self.unit.operation, self._matrix, self._rows
-        beat, taken, last = Signal.like(operation.beats), Signal(), Signal()
+        beat, left = Signal.like(operation.beats), Signal.like(operation.beats)  # of the row: gone, and to come
+        taken, last = Signal(), Signal()
+        following = Mux(self.unit.start | last, operation.beats, left - 1)
         scale = multiply(m, Small.of(operation.scale), Small.of(operation.sa))
         m.d.comb += [
             taken.eq(rows.active & self.beats.valid),
-            last.eq(beat + 1 == operation.beats),
             rows.start.eq(self.unit.start & is_one_of(operation.opcode, "tmatmul", "thead")),
             rows.step.eq(taken & last),
             rows.count.eq(operation.count),
@@ -146,9 +151,11 @@ class StreamUnit(wiring.Component):
         ]
         with m.If(taken):
             m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+        with m.If(taken | self.unit.start):
+            m.d.sync += [left.eq(following), last.eq(following == 1)]
 
     def _write(self, m: Module) -> Value:
-        """Elements and rows to vd, rows of thead to the logit port; whether the operation's last one is written."""
+        """Elements and rows to vd, rows of thead to the logit port; whether the operation's last one was written."""
         operation, vectors, matrix, spreader = self.unit.operation, self.vectors, self._matrix, self._spreader
         adds = operation.add & is_one_of(operation.opcode, "tmatmul")
         row, addend, index = Signal(16), Signal(16), Signal(16)
@@ -170,4 +177,4 @@ class StreamUnit(wiring.Component):
         best = Signal(ELEMENT)
         with m.If(self.logit_valid & ((row == 0) | (matrix.result > best))):
             m.d.sync += [best.eq(matrix.result), self.next_token.eq(row)]
-        return (spreader.valid | matrix.done) & (index + 1 == operation.count)
+        return register(m, spreader.valid | matrix.done) & (register(m, index + 1) == operation.count)

@@ -21,7 +21,7 @@ from unmul.gateware.parameters import Parameters
 __all__ = ["Timing", "model_time"]
 
 # Cycles beyond one an element or beat: what fills and empties the pipeline, fitted to the verilated core.
-PIPELINE = {"load": 7, "scale": 7, "tmatmul": 17, "thead": 17, "norm": 50, "quant": 50, "row": 20}
+PIPELINE = {"load": 11, "scale": 11, "tmatmul": 21, "thead": 21, "norm": 60, "quant": 61, "row": 27}
 PASSES = {"norm": 2, "quant": 2}
 CHUNKS = 16  # of the stream buffer: how finely its filling is followed
 

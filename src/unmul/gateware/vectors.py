@@ -17,7 +17,7 @@ from unmul.gateware.pipeline import register
 
 __all__ = ["OWNERSHIP", "READ_LATENCY", "WRITE_LATENCY", "VectorFile"]
 
-READ_LATENCY = 2  # block RAM, then the choice of a register
+READ_LATENCY = 4  # block RAM, its output register, then the choice among the eight in two steps
 WRITE_LATENCY = 2  # from a unit's write to the block RAM and to `seen`
 OWNERSHIP = data.StructLayout({"va": 3, "vb": 3, "vd": 3, "owned": VECTOR_REGISTERS, "clear": 1})
 
@@ -45,10 +45,10 @@ class VectorFile(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        words = Array(self._register(m, number) for number in range(VECTOR_REGISTERS))
+        words = [self._register(m, number) for number in range(VECTOR_REGISTERS)]
         for unit in self._units:
             access, owner = self.access(unit), self.owner(unit)
-            m.d.comb += [access.a.eq(register(m, words[owner.va])), access.b.eq(register(m, words[owner.vb]))]
+            m.d.comb += [access.a.eq(_select(m, words, owner.va)), access.b.eq(_select(m, words, owner.vb))]
         return m
 
     def _register(self, m: Module, number: int) -> Value:
@@ -65,14 +65,20 @@ class VectorFile(wiring.Component):
             ram.write_enable.eq(either(writes)),
         ]
         self._track(m, number, ram, either(clears))
-        return ram.read_data.as_signed()
+        return register(m, ram.read_data.as_signed())
 
     def _track(self, m: Module, number: int, ram: BlockRam, clear: Value) -> None:
         size = ram.write_data[:31] ^ ram.write_data[31].replicate(31)
-        with m.If(clear):
+        with m.If(register(m, clear)):
             m.d.sync += self.seen[number].eq(0)
         with m.Elif(ram.write_enable):
             m.d.sync += self.seen[number].eq(self.seen[number] | size)
+
+
+def _select(m: Module, words: list[Value], number: Value) -> Value:
+    """One of the eight, two cycles later: their RAMs lie too far apart for one step. number must hold still."""
+    lower, upper = (register(m, Array(words[half : half + 4])[number[:2]]) for half in (0, 4))
+    return register(m, Mux(number[2], upper, lower))
 
 
 def _choose(chosen: list[Value], values: list[Value]) -> Value:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from unmul.errors import GatewareError, MissingExtraError
 from unmul.gateware.parameters import Parameters
 
-__all__ = ["BOXED", "TOP", "core_verilog"]
+if TYPE_CHECKING:
+    from amaranth.lib.wiring import Component
+
+__all__ = ["BOXED", "TOP", "component_verilog", "core_verilog"]
 
 TOP = "core"
 BOXED = "boxed"
@@ -34,6 +38,17 @@ def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
     _check(parameters, line_words(parameters))
     top, name = (Boxed(parameters), BOXED) if boxed else (Core(parameters), TOP)
     text: str = verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)
+    return text
+
+
+def component_verilog(component: Component) -> str:
+    """Verilog of a component as the module TOP; the parts of a member's path are joined by one underscore."""
+    from amaranth.back import verilog
+    from amaranth.hdl import Value
+
+    members = component.signature.flatten(component)  # Verilator mangles names with two, which is Amaranth's own way
+    ports = {"_".join(map(str, path)): (Value.cast(value), None) for path, _, value in members}
+    text: str = verilog.convert(component, name=TOP, ports=ports, emit_src=False, strip_internal_attrs=True)
     return text
 
 

@@ -1,4 +1,4 @@
-"""The kinds of model that a recipe can train, and all that a run asks about one. The loop knows none of them."""
+"""What a run asks about a kind of model that it trains, and the MatMul-free kind. The loop knows no kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unmul.model import BitLinear, MatMulFreeLM, initialise
 if TYPE_CHECKING:
     from unmul.train.baseline import LlamaLM
 
-__all__ = ["MATMULFREE", "Family", "LanguageModel", "family", "use_int8_backward"]
+__all__ = ["MATMULFREE", "Family", "LanguageModel", "use_int8_backward"]
 
 LanguageModel: TypeAlias = "MatMulFreeLM | LlamaLM"
 
@@ -40,19 +40,6 @@ class Family:
     save: Callable[..., None]
     compile: Callable[[Any], None]
     checkpoint_activations: Callable[[Any], None]
-
-
-def family(kind: str) -> Family:
-    """The family that a recipe's model.type names, one of recipe.TYPES."""
-    if kind == "matmulfree":
-        return MATMULFREE
-    from unmul.train import ablation, baseline  # these load transformers
-
-    return {
-        "transformer": baseline.TRANSFORMER,
-        "matmulfree-full": ablation.MATMULFREE_FULL,
-        "transformer-ternary": ablation.TRANSFORMER_TERNARY,
-    }[kind]
 
 
 def use_int8_backward(model: torch.nn.Module, on: bool = True) -> None:

@@ -18,7 +18,8 @@ from unmul.errors import ConfigError, UsageError
 from unmul.model import MatMulFreeLM
 from unmul.train import state
 from unmul.train.ema import Average
-from unmul.train.family import LanguageModel, family, use_int8_backward
+from unmul.train.families import family
+from unmul.train.family import LanguageModel, use_int8_backward
 from unmul.train.flops import size, weight_bytes
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizers, steps

@@ -206,8 +206,13 @@ def _refusals(problem: str, remedy: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or (str(error).splitlines() or [type(error).__name__])[0]
+    """What went wrong; behind what PyTorch's writer says of itself, the file system's own word."""
+    behind: BaseException | None = error
+    while behind:
+        if isinstance(behind, OSError) and behind.strerror:
+            return behind.strerror
+        behind = behind.__cause__ or behind.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _checkpoints(out: Path) -> list[Path]:

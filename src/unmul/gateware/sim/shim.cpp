@@ -1,20 +1,20 @@
-// The verilated core behind a memory model, as plain C functions for ctypes.
-// The memory answers in order, `latency` cycles after a request at the earliest, and at most `rate` words a cycle.
+// The core behind a memory model, as plain C functions for ctypes. DEVICE is the header that has the simulator's Core.
+// The memory answers in order, `latency` cycles after a request at the earliest, and at most `rate` words a cycle; in a
+// share `stalls` of the cycles, drawn at random, it takes no request, and as independently gives no word.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <memory>
+#include <random>
 #include <vector>
 
-#include "Vcore.h"
-#include "verilated.h"
+#include DEVICE
 
 namespace {
 
 constexpr int kRegisters = 8;
 
-// In the order of verilator.EVENTS.
+// In the order of core.EVENTS.
 enum Event { kCycles, kTaken, kStarved, kUnit, kRegister, kQueue, kStream, kNorm, kRow, kWords, kEvents };
 
 struct Request {
@@ -23,12 +23,12 @@ struct Request {
 };
 
 struct Simulation {
-    VerilatedContext context;
-    Vcore core{&context};
+    Core core;
     std::vector<uint8_t> image;
     size_t port_bytes = 0;
-    double rate = 1, credit = 0;
+    double rate = 1, credit = 0, stalls = 0;
     uint64_t latency = 0, now = 0;
+    std::minstd_rand chance;
     std::deque<Request> requests;
     std::vector<int32_t> logits;
     std::vector<int32_t> registers[kRegisters];
@@ -60,19 +60,22 @@ struct Simulation {
         ++now;
     }
 
+    bool willing() { return stalls == 0 || chance() >= stalls * chance.max(); }
+
     void answer() {
+        core.address_ready = willing();
         credit = std::min(credit + rate, 1 + rate);
-        core.data_valid = !requests.empty() && requests.front().due <= now && credit >= 1;
+        core.data_valid = !requests.empty() && requests.front().due <= now && credit >= 1 && willing();
         if (!core.data_valid) return;
         const size_t start = size_t(requests.front().address) * port_bytes;
-        if (start + port_bytes <= image.size()) std::memcpy(&core.data, image.data() + start, port_bytes);
+        if (start + port_bytes <= image.size()) core.put_data(image.data() + start, port_bytes);
         requests.pop_front();
         credit -= 1;
         ++events[kWords];
     }
 
     void watch() {
-        if (core.address_valid) requests.push_back({now + latency, core.address});
+        if (core.address_valid && core.address_ready) requests.push_back({now + latency, core.address});
         if (core.logit_valid) logits.push_back(int32_t(core.logit));
         store(core.stream_write, core.stream_vd, core.stream_index, core.stream_element);
         store(core.norm_write, core.norm_vd, core.norm_index, core.norm_element);
@@ -99,14 +102,15 @@ struct Simulation {
 
 extern "C" {
 
-Simulation* simulation_new(const uint8_t* image, size_t bytes, size_t port_bytes, double rate, uint64_t latency) {
+Simulation* simulation_new(const uint8_t* image, size_t bytes, size_t port_bytes, double rate, uint64_t latency,
+                           double stalls) {
     auto simulation = std::make_unique<Simulation>();
     simulation->image.assign(image, image + bytes);
     simulation->port_bytes = port_bytes;
     simulation->rate = rate;
     simulation->latency = latency;
+    simulation->stalls = stalls;
     simulation->core.rst = 1;
-    simulation->core.address_ready = 1;
     simulation->tick();
     simulation->core.rst = 0;
     return simulation.release();
@@ -138,6 +142,7 @@ void simulation_read_state(Simulation* simulation, int32_t* values, size_t count
     for (size_t at = 0; at < count; ++at) {
         simulation->core.state_address = at;
         simulation->tick();
+        simulation->tick();  // block RAM and its output register
         values[at] = int32_t(simulation->core.state_read_data);
     }
 }
