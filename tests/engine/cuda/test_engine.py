@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from emulated import EmulatedDevice
-from models import latent_folder
+from models import latent_folder, latent_tensors
 from tolerance import ENGINE_LOGITS, relative_l2
 
 from unmul.checkpoint import PackedCheckpoint, pack
@@ -134,6 +134,34 @@ def test_what_it_writes_is_what_the_sampler_draws(open_engines, sampling: Sampli
         mine.write([written[-1]], [states[0]], [samplers[0]], count=1)[0, 0]
         == (drawn(other, written[-1], states[1], samplers[1], 1)[0])
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "batch"), [("wide", 2), ("narrow", 3), ("narrow", 9)])
+def test_texts_that_are_drawn_together_are_those_drawn_alone(open_engines, name: str, batch: int) -> None:
+    """With two texts a team of blocks draws for each, with nine a block draws for several."""
+    mine, other = open_engines(name)
+    kinds = [SAMPLINGS[b % len(SAMPLINGS)] for b in range(batch)]
+    samplers = [[Sampler(replace(kind, seed=b)) for b, kind in enumerate(kinds)] for _ in range(2)]
+    states = [[engine.new_state() for _ in range(batch)] for engine in (mine, other)]
+    written = mine.write([*range(batch)], states[0], samplers[0], count=3)
+    for b in range(batch):
+        assert written[:, b].tolist() == drawn(other, b, states[1][b], samplers[1][b], 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", [SamplingParams(top_k=9, top_p=1, seed=1), SamplingParams(top_p=0.1, seed=2)])
+def test_equal_logits_are_cut_by_their_ids(tmp_path: Path, sampling: SamplingParams) -> None:
+    config = CONFIGS["wide"]
+    tensors = latent_tensors(config)
+    tensors["lm_head.weight"][:] = 0
+    pack(latent_folder(tmp_path / "latent", config, tensors=tensors), tmp_path / "packed")
+    packed = PackedCheckpoint.open(tmp_path / "packed")
+    mine, other = CudaEngine(packed, device=EmulatedDevice(tmp_path / "kernels")), CpuEngine(packed)
+    written = mine.write([5], [mine.new_state()], [Sampler(sampling)], count=4)[:, 0].tolist()
+    assert written == drawn(other, 5, other.new_state(), Sampler(sampling), 4)
+    assert len(set(written)) > 1
+    assert max(written) < 26
 
 
 def drawn(engine: CpuEngine, token: int, state: np.ndarray, sampler: Sampler, count: int) -> list[int]:
