@@ -161,7 +161,7 @@ void forward(Model& model, Table<const float> x, std::vector<Table<float>> state
     require(!states.empty() && tokens % states.size() == 0, "the sequences are not equally long");
     std::vector<float*> pointers;
     for (const Table<float>& state : states) {
-        require(state.shape(0) == size_t(shape.layers) && state.shape(1) == size_t(shape.width), "state has another shape");
+        require(state.shape(0) == size_t(shape.layers) && state.shape(1) == size_t(shape.mixer), "state has another shape");
         pointers.push_back(state.data());
     }
     nb::gil_scoped_release released;
@@ -179,11 +179,12 @@ int sample_token(Vector<const float> logits, double temperature, int top_k, doub
     return sample(logits.data(), logits.shape(0), {temperature, top_k, top_p}, uniform);
 }
 
-Model* make_model(const std::string& isa, int threads, int layers, int width, int hidden, int vocabulary, float eps,
-                  bool shared_norm, bool state_norm) {
+Model* make_model(const std::string& isa, int threads, int layers, int width, int mixer, int hidden, int vocabulary,
+                  float eps, bool shared_norm, bool state_norm) {
     require(threads > 0 && layers > 0 && width > 0 && hidden > 0 && vocabulary > 0, "sizes must be positive");
-    require(width <= kMaxColumns && hidden <= kMaxColumns, "more columns than an int32 sum can hold");
-    return new Model({layers, width, hidden, vocabulary, eps, shared_norm, state_norm}, kernels_named(isa), threads);
+    require(mixer >= width && mixer % width == 0, "mixer must be a multiple of width");
+    require(mixer <= kMaxColumns && hidden <= kMaxColumns, "more columns than an int32 sum can hold");
+    return new Model({layers, width, mixer, hidden, vocabulary, eps, shared_norm, state_norm}, kernels_named(isa), threads);
 }
 
 }  // namespace
@@ -200,7 +201,7 @@ NB_MODULE(_native, module) {
         .def("product", &LoneMatrix::product, arg("isa"), arg("q"), arg("out").noconvert());
     nb::class_<Model>(module, "Model")
         .def(nb::new_(&make_model), arg("isa"), nb::kw_only(), arg("threads"), arg("layers"), arg("width"),
-             arg("hidden"), arg("vocabulary"), arg("eps"), arg("shared_norm"), arg("state_norm"))
+             arg("mixer"), arg("hidden"), arg("vocabulary"), arg("eps"), arg("shared_norm"), arg("state_norm"))
         .def_prop_ro("weight_bytes", &Model::weight_bytes)
         .def("set_projection", &set_projection, arg("layer"), arg("name"), arg("packed"), arg("scale"), ReleaseGil())
         .def("set_vector", &set_vector, arg("layer"), arg("name"), arg("values"))

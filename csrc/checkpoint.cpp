@@ -52,15 +52,16 @@ void Checkpoint::expect_projection(const std::string& name, int rows, int column
 }
 
 void Checkpoint::check_tensors() {
-    const auto& [layers, width, hidden, vocabulary, eps, shared_norm, state_norm] = config_.shape;
+    const auto& [layers, width, mixer, hidden, vocabulary, eps, shared_norm, state_norm] = config_.shape;
     expect(kEmbeddingTable, config_.int8_embeddings ? "I8" : "BF16", {vocabulary, width});
     if (config_.int8_embeddings) expect(std::string(kEmbeddingTable) + "_scale", "F32", {vocabulary});
-    expect("model.lower_bounds", "BF16", {layers, width});
+    expect("model.lower_bounds", "BF16", {layers, mixer});
     for (int layer = 0; layer < layers; ++layer) {
-        for (const char* name : {"attn_norm.weight", "attn.g_norm.weight", "mlp_norm.weight"})
-            expect(prefix(layer) + name, "BF16", {width});
-        for (const char* name : {"attn.i_proj", "attn.f_proj", "attn.g_proj", "attn.o_proj"})
-            expect_projection(prefix(layer) + name, width, width);
+        for (const char* name : {"attn_norm.weight", "mlp_norm.weight"}) expect(prefix(layer) + name, "BF16", {width});
+        expect(prefix(layer) + "attn.g_norm.weight", "BF16", {mixer});
+        for (const char* name : {"attn.i_proj", "attn.f_proj", "attn.g_proj"})
+            expect_projection(prefix(layer) + name, mixer, width);
+        expect_projection(prefix(layer) + "attn.o_proj", width, mixer);
         expect_projection(prefix(layer) + "mlp.gate_proj", 2 * hidden, width);
         expect_projection(prefix(layer) + "mlp.down_proj", width, hidden);
     }
@@ -108,22 +109,22 @@ void Checkpoint::load_vector(Model& model, int layer, const char* to, const std:
 
 // The share of the softmax over layers that lies below each layer. In float64 and rounded once, as the NumPy twin has it.
 void Checkpoint::load_bounds(Model& model) const {
-    const int layers = config_.shape.layers, width = config_.shape.width;
+    const int layers = config_.shape.layers, mixer = config_.shape.mixer;
     const Tensor& table = tensor("model.lower_bounds");
-    std::vector<float> bounds(size_t(layers) * width);
-    for (int column = 0; config_.use_lower_bound && column < width; ++column) {
-        const auto value = [&](int layer) { return double(table.value(size_t(layer) * width + column)); };
+    std::vector<float> bounds(size_t(layers) * mixer);
+    for (int column = 0; config_.use_lower_bound && column < mixer; ++column) {
+        const auto value = [&](int layer) { return double(table.value(size_t(layer) * mixer + column)); };
         std::vector<double> shares(layers);
         double largest = value(0), total = 0, sum = 0;
         for (int layer = 1; layer < layers; ++layer) largest = std::max(largest, value(layer));
         for (int layer = 0; layer < layers; ++layer) total += shares[layer] = std::exp(value(layer) - largest);
         for (int layer = 0; layer < layers; ++layer) {
             sum += shares[layer] / total;
-            bounds[size_t(layer) * width + column] = float(sum - shares[0] / total);
+            bounds[size_t(layer) * mixer + column] = float(sum - shares[0] / total);
         }
     }
     for (int layer = 0; layer < layers; ++layer)
-        model.set_vector(layer, "bound", bounds.data() + size_t(layer) * width, size_t(width));
+        model.set_vector(layer, "bound", bounds.data() + size_t(layer) * mixer, size_t(mixer));
 }
 
 void Checkpoint::embed(const int32_t* ids, size_t count, float* x) const {

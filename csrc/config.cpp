@@ -37,7 +37,7 @@ constexpr const char* kFields[][2] = {
     {"use_state_norm", "false"},
     {"vocab_size", "32000"},
 };
-constexpr const char* kFixed[] = {"num_heads", "expand_ratio", "use_short_conv", "tie_word_embeddings"};
+constexpr const char* kFixed[] = {"num_heads", "use_short_conv", "tie_word_embeddings"};
 
 // Fields as they stand in the file or by default.
 class Fields {
@@ -140,10 +140,12 @@ Config parse_config(std::string_view text) {
     for (const char* name : kFixed) Fields::check(fields.is_usual(name), name, "has a value that is not supported");
     const int width = fields.count("hidden_size"), vocabulary = fields.count("vocab_size");
     const int begin = fields.token("bos_token_id", vocabulary), end = fields.token("eos_token_id", vocabulary);
-    const Shape shape{fields.count("num_hidden_layers"), width, hidden_size(fields, width), vocabulary,
+    const int64_t mixer = int64_t(fields.count("expand_ratio")) * width;
+    Fields::check(mixer <= kMaxColumns, "hidden_size times expand_ratio", "is more than an int32 sum can hold");
+    const Shape shape{fields.count("num_hidden_layers"), width, int(mixer), hidden_size(fields, width), vocabulary,
                       float(fields.positive("rms_norm_eps")), fields.truth("use_shared_norm"),
                       fields.truth("use_state_norm")};
-    Fields::check(std::max(shape.width, shape.hidden) <= kMaxColumns, "hidden_size", "is more than an int32 sum can hold");
+    Fields::check(shape.hidden <= kMaxColumns, "intermediate_size", "is more than an int32 sum can hold");
     return {shape, fields.truth("use_lower_bound"), embeddings == "int8", begin < 0 ? end : begin, end,
             quantization.at("checksum", Json::kString).text, meaning(fields, embeddings)};
 }

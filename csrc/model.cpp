@@ -14,8 +14,14 @@ namespace {
 constexpr Projection Layer::*kProjections[] = {&Layer::i,    &Layer::f,  &Layer::g,   &Layer::o,
                                                &Layer::gate, &Layer::up, &Layer::down};
 constexpr const char* kProjectionNames[] = {"i", "f", "g", "o", "gate", "up", "down"};
-constexpr float* Layer::*kVectors[] = {&Layer::attn_norm, &Layer::g_norm, &Layer::mlp_norm, &Layer::bound};
-constexpr const char* kVectorNames[] = {"attn_norm", "g_norm", "mlp_norm", "bound"};
+constexpr struct {
+    const char* name;
+    float* Layer::*values;
+    int Shape::*size;
+} kVectors[] = {{"attn_norm", &Layer::attn_norm, &Shape::width},
+                {"g_norm", &Layer::g_norm, &Shape::mixer},
+                {"mlp_norm", &Layer::mlp_norm, &Shape::width},
+                {"bound", &Layer::bound, &Shape::mixer}};
 
 void reshape(Projection& projection, int rows, int columns) {
     projection.weight.rows = rows;
@@ -27,30 +33,28 @@ void take(Projection& projection, Arena& tiles, Arena& vectors) {
     projection.gain = vectors.take<float>(projection.weight.padded_columns());
 }
 
-size_t gain_bytes(const Projection& projection) {
-    return Arena::rounded(projection.weight.padded_columns() * sizeof(float));
-}
+size_t vector_bytes(int size) { return Arena::rounded(padded(size, kColumnPadding) * sizeof(float)); }
 
 }  // namespace
 
 Model::Model(const Shape& shape, const Kernels& kernels, int threads)
     : shape_(shape), kernels_(kernels), pool_(threads), layers_(shape.layers), watches_(threads) {
-    const size_t width_bytes = Arena::rounded(padded(shape.width, kColumnPadding) * sizeof(float));
     reshape(head_, shape.vocabulary, shape.width);
-    size_t tiles = head_.weight.bytes(), vectors = gain_bytes(head_) + width_bytes;
+    size_t tiles = head_.weight.bytes(), vectors = 2 * vector_bytes(shape.width);
     for (Layer& layer : layers_) {
         plan_layer(layer);
         for (auto member : kProjections) {
             tiles += (layer.*member).weight.bytes();
-            vectors += gain_bytes(layer.*member);
+            vectors += vector_bytes((layer.*member).weight.columns);
         }
-        vectors += std::size(kVectors) * width_bytes;
+        for (const auto& each : kVectors) vectors += vector_bytes(shape.*each.size);
     }
     tiles_ = Arena(tiles);
     vectors_ = Arena(vectors);
     for (Layer& layer : layers_) {
         for (auto member : kProjections) take(layer.*member, tiles_, vectors_);
-        for (auto member : kVectors) layer.*member = vectors_.take<float>(padded(shape.width, kColumnPadding));
+        for (const auto& each : kVectors)
+            layer.*each.values = vectors_.take<float>(padded(shape.*each.size, kColumnPadding));
     }
     take(head_, tiles_, vectors_);
     norm_ = vectors_.take<float>(padded(shape.width, kColumnPadding));
@@ -59,7 +63,8 @@ Model::Model(const Shape& shape, const Kernels& kernels, int threads)
 Model::~Model() = default;
 
 void Model::plan_layer(Layer& layer) {
-    for (Projection* square : {&layer.i, &layer.f, &layer.g, &layer.o}) reshape(*square, shape_.width, shape_.width);
+    for (Projection* gate : {&layer.i, &layer.f, &layer.g}) reshape(*gate, shape_.mixer, shape_.width);
+    reshape(layer.o, shape_.width, shape_.mixer);
     for (Projection* wide : {&layer.gate, &layer.up}) reshape(*wide, shape_.hidden, shape_.width);
     reshape(layer.down, shape_.width, shape_.hidden);
 }
@@ -72,20 +77,19 @@ Projection& Model::projection(int layer, const std::string& name) {
     fail(ErrorCode::kBadArgument, "no projection " + name + " in layer " + std::to_string(layer));
 }
 
-float** Model::vector(int layer, const std::string& name) {
-    if (layer == shape_.layers && name == "norm") return &norm_;
+Model::Vector Model::vector(int layer, const std::string& name) {
+    if (layer == shape_.layers && name == "norm") return {norm_, shape_.width};
     if (layer >= 0 && layer < shape_.layers)
-        for (size_t k = 0; k < std::size(kVectors); ++k)
-            if (name == kVectorNames[k]) return &(layers_[layer].*kVectors[k]);
-    return nullptr;
+        for (const auto& each : kVectors)
+            if (name == each.name) return {layers_[layer].*each.values, shape_.*each.size};
+    const Projection& owner = projection(layer, name);
+    return {owner.gain, owner.weight.columns};
 }
 
 void Model::set_vector(int layer, const std::string& name, const float* values, size_t size) {
-    float** target = vector(layer, name);
-    float* gain = target ? *target : projection(layer, name).gain;
-    const int expected = target ? shape_.width : projection(layer, name).weight.columns;
-    require(size == size_t(expected), ErrorCode::kBadArgument, name + " has another length");
-    std::memcpy(gain, values, size * sizeof(float));
+    const Vector target = vector(layer, name);
+    require(size == size_t(target.size), ErrorCode::kBadArgument, name + " has another length");
+    std::memcpy(target.values, values, size * sizeof(float));
 }
 
 void Model::forward(const float* x, int tokens, const std::vector<float*>& states, float* logits, int rows) {

@@ -15,7 +15,9 @@
 namespace unmul {
 
 struct Shape {
-    int layers, width, hidden, vocabulary;
+    int layers, width;
+    int mixer;  // width of the token mixer and of its state: a multiple of width
+    int hidden, vocabulary;
     float eps;         // of the block's own norms; a BitLinear's is fixed
     bool shared_norm;  // i, f and g have equal gains: one quantised input serves them
     bool state_norm;   // the output gate is norm(h) SiLU(g) instead of norm(g) SiLU(h)
@@ -52,7 +54,7 @@ public:
     void set_vector(int layer, const std::string& name, const float* values, size_t size);
 
     // Reads the embeddings x [T, D] of equally many tokens of each sequence, one sequence after another; their states
-    // [L, D] are advanced in place; logits [rows, V] are those after the last `rows` tokens. Memory grows with T: long
+    // [L, E] are advanced in place; logits [rows, V] are those after the last `rows` tokens. Memory grows with T: long
     // prompts come in chunks.
     void forward(const float* x, int tokens, const std::vector<float*>& states, float* logits, int rows);
 
@@ -65,7 +67,11 @@ public:
     double read_bandwidth(double seconds);
 
 private:
-    float** vector(int layer, const std::string& name);
+    struct Vector {
+        float* values;
+        int size;
+    };
+    Vector vector(int layer, const std::string& name);
     void plan_layer(Layer& layer);
 
     Shape shape_;

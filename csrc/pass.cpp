@@ -16,17 +16,18 @@ float* as_floats(int32_t* buffer) { return reinterpret_cast<float*>(buffer); }
 Workspace::Workspace(const Shape& shape, const Kernels& kernels, int capacity, int threads)
     : tokens(capacity),
       width(padded(shape.width, kColumnPadding)),
+      mixer(padded(shape.mixer, kColumnPadding)),
       hidden(padded(shape.hidden, kColumnPadding)),
       vocabulary(padded(shape.vocabulary, kColumnPadding)),
       grouping_(kernels.grouping),
-      stride_(std::max(width, hidden)),
+      stride_(std::max(mixer, hidden)),
       arena_(bytes(threads)),
       own_(threads) {
     x = arena_.take<float>(size_t(tokens) * width);
-    for (int32_t** buffer : {&i, &f, &g}) *buffer = arena_.take<int32_t>(size_t(tokens) * width);
+    for (int32_t** buffer : {&i, &f, &g}) *buffer = arena_.take<int32_t>(size_t(tokens) * mixer);
     for (int32_t** buffer : {&gate, &up}) *buffer = arena_.take<int32_t>(size_t(tokens) * hidden);
     logits = arena_.take<int32_t>(size_t(std::min(tokens, kHeadTokens)) * vocabulary);
-    h = arena_.take<float>(width);
+    h = arena_.take<float>(mixer);
     for (Activations& input : shared_) input = activations(tokens);
     for (Own& own : own_) {
         for (Activations& input : own.input) input = activations(1);
@@ -35,9 +36,9 @@ Workspace::Workspace(const Shape& shape, const Kernels& kernels, int capacity, i
 }
 
 size_t Workspace::bytes(int threads) const {
-    const size_t rows = size_t(tokens) * (4 * width + 2 * hidden) + size_t(std::min(tokens, kHeadTokens)) * vocabulary;
+    const size_t rows = size_t(tokens) * (width + 3 * mixer + 2 * hidden) + size_t(std::min(tokens, kHeadTokens)) * vocabulary;
     const auto inputs = [&](size_t count) { return 3 * (count * stride_ + 2 * Arena::rounded(count * sizeof(float))); };
-    return (rows + width) * sizeof(float) + inputs(tokens) + threads * (inputs(1) + 2 * stride_ * sizeof(float));
+    return (rows + mixer) * sizeof(float) + inputs(tokens) + threads * (inputs(1) + 2 * stride_ * sizeof(float));
 }
 
 Activations Workspace::activations(int count) {
@@ -76,7 +77,7 @@ void Pass::mix_tokens(int index) {
     const int width = shape.width, tokens = chunk_.tokens;
     float* row = space_.normed(thread_, 0);
     each_token(tokens, [&](int t) {
-        normalise(space_.x + size_t(t) * space_.width, layer.attn_norm, row);
+        normalise(space_.x + size_t(t) * space_.width, width, layer.attn_norm, row);
         const float shared = kernels_.inverse_rms(row, space_.width, width, kBitLinearEps);
         const float scale = quantise(row, shared, layer.i, 0, tokens, t);
         if (shape.shared_norm) {  // the same integers: only the factors differ
@@ -87,18 +88,18 @@ void Pass::mix_tokens(int index) {
             quantise(row, shared, layer.g, 2, tokens, t);
         }
     });
-    product(layer.i, 0, tokens, space_.i, space_.width);
-    product(layer.f, shape.shared_norm ? 0 : 1, tokens, space_.f, space_.width);
-    product(layer.g, shape.shared_norm ? 0 : 2, tokens, space_.g, space_.width);
+    product(layer.i, 0, tokens, space_.i, space_.mixer);
+    product(layer.f, shape.shared_norm ? 0 : 1, tokens, space_.f, space_.mixer);
+    product(layer.g, shape.shared_norm ? 0 : 2, tokens, space_.g, space_.mixer);
     recur(index);
     barrier();
     const float *h = as_floats(space_.i), *g = as_floats(space_.g);  // one of them has passed SiLU
     each_token(tokens, [&](int t) {
-        const size_t at = size_t(t) * space_.width;
-        normalise((shape.state_norm ? h : g) + at, layer.g_norm, row);
-        kernels_.multiply(row, (shape.state_norm ? g : h) + at, space_.width);
+        const size_t at = size_t(t) * space_.mixer;
+        normalise((shape.state_norm ? h : g) + at, shape.mixer, layer.g_norm, row);
+        kernels_.multiply(row, (shape.state_norm ? g : h) + at, space_.mixer);
         watch_.lap(kGates);
-        quantise(row, kernels_.inverse_rms(row, space_.width, width, kBitLinearEps), layer.o, 0, tokens, t);
+        quantise(row, kernels_.inverse_rms(row, space_.mixer, shape.mixer, kBitLinearEps), layer.o, 0, tokens, t);
     });
     add_residual(layer.o);
 }
@@ -107,7 +108,7 @@ void Pass::mix_channels(const Layer& layer) {
     const int width = model_.shape().width, hidden = model_.shape().hidden, tokens = chunk_.tokens;
     float* row = space_.normed(thread_, 0);
     each_token(tokens, [&](int t) {
-        normalise(space_.x + size_t(t) * space_.width, layer.mlp_norm, row);
+        normalise(space_.x + size_t(t) * space_.width, width, layer.mlp_norm, row);
         quantise(row, kernels_.inverse_rms(row, space_.width, width, kBitLinearEps), layer.gate, 0, tokens, t);
     });
     product(layer.gate, 0, tokens, space_.gate, space_.hidden);
@@ -130,7 +131,7 @@ void Pass::predict(int first_row, int count) {
     const int width = model_.shape().width, vocabulary = model_.shape().vocabulary;
     float* row = space_.normed(thread_, 0);
     each_token(count, [&](int t) {
-        normalise(space_.x + size_t(chunk_.tokens - chunk_.rows + first_row + t) * space_.width, model_.norm(), row);
+        normalise(space_.x + size_t(chunk_.tokens - chunk_.rows + first_row + t) * space_.width, width, model_.norm(), row);
         quantise(row, kernels_.inverse_rms(row, space_.width, width, kBitLinearEps), model_.head(), 0, count, t);
     });
     product(model_.head(), 0, count, space_.logits, space_.vocabulary, kHead);
@@ -156,9 +157,9 @@ void Pass::each_token(int count, Function prepare) {
     barrier();
 }
 
-void Pass::normalise(const float* x, const float* gain, float* row) {
-    const Shape& shape = model_.shape();
-    kernels_.normalise(x, kernels_.inverse_rms(x, space_.width, shape.width, shape.eps), gain, space_.width, row);
+void Pass::normalise(const float* x, int size, const float* gain, float* row) {
+    const int capacity = padded(size, kColumnPadding);
+    kernels_.normalise(x, kernels_.inverse_rms(x, capacity, size, model_.shape().eps), gain, capacity, row);
     watch_.lap(kNorms);
 }
 
@@ -185,20 +186,20 @@ void Pass::product(const Projection& by, int index, int count, int32_t* out, int
 
 void Pass::recur(int index) {
     const Layer& layer = model_.layer(index);
-    const int width = model_.shape().width, tokens = chunk_.tokens, length = tokens / int(chunk_.states.size());
+    const int mixer = model_.shape().mixer, tokens = chunk_.tokens, length = tokens / int(chunk_.states.size());
     const bool state_norm = model_.shape().state_norm;
     const Range columns = columns_of(layer.i);
-    const int first = std::min(columns.first, width), last = std::min(columns.last, width);
+    const int first = std::min(columns.first, mixer), last = std::min(columns.last, mixer);
     const float* i_factor = space_.input(0, tokens, thread_).factor;
     const float* f_factor = space_.input(1, tokens, thread_).factor;
     const float* g_factor = space_.input(2, tokens, thread_).factor;
     for (int t = 0; t < tokens; ++t)
-        (state_norm ? kernels_.activate : kernels_.dequantise)(space_.g + size_t(t) * space_.width, g_factor[t], columns);
+        (state_norm ? kernels_.activate : kernels_.dequantise)(space_.g + size_t(t) * space_.mixer, g_factor[t], columns);
     for (int t = 0; t < tokens; t += length) {
-        float* state = chunk_.states[t / length] + size_t(index) * width;
-        const size_t at = size_t(t) * space_.width;
+        float* state = chunk_.states[t / length] + size_t(index) * mixer;
+        const size_t at = size_t(t) * space_.mixer;
         std::copy(state + first, state + last, space_.h + first);
-        kernels_.recur({length, space_.width, columns, space_.i + at, space_.f + at, i_factor + t, f_factor + t,
+        kernels_.recur({length, space_.mixer, columns, space_.i + at, space_.f + at, i_factor + t, f_factor + t,
                         layer.bound, space_.h, !state_norm});
         std::copy(space_.h + first, space_.h + last, state + first);
     }

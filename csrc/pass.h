@@ -15,12 +15,12 @@ namespace unmul {
 struct Chunk {
     const float* x;  // [T, D] embeddings
     int tokens;
-    const std::vector<float*>& states;  // of each sequence, [L, D]
+    const std::vector<float*>& states;  // of each sequence, [L, E]
     float* logits;  // [rows, V] after the last `rows` tokens
     int rows;
 };
 
-// Memory for the activations of up to `tokens` tokens; D and I are padded, rows beyond the true size stay zero.
+// Memory for the activations of up to `tokens` tokens; D, E and I are padded, rows beyond the true size stay zero.
 class Workspace {
 public:
     Workspace(const Shape& shape, const Kernels& kernels, int tokens, int threads);
@@ -31,24 +31,24 @@ public:
     }
     float* normed(int thread, int which) const { return own_[thread].normed[which]; }
 
-    int tokens;                     // capacity
-    int width, hidden, vocabulary;  // padded
-    float* x;                       // [T, D] the residual stream
-    int32_t *i, *f, *g;             // [T, D] products; f again takes those of o_proj and down_proj
-    int32_t *gate, *up;             // [T, I]
-    int32_t* logits;                // [kHeadTokens, V]
-    float* h;                       // [D] the state of the layer at work
+    int tokens;                            // capacity
+    int width, mixer, hidden, vocabulary;  // padded
+    float* x;                              // [T, D] the residual stream
+    int32_t *i, *f, *g;                    // [T, E] products; f again takes those of o_proj and down_proj, [T, D]
+    int32_t *gate, *up;                    // [T, I]
+    int32_t* logits;                       // [kHeadTokens, V]
+    float* h;                              // [E] the state of the layer at work
 
 private:
     struct Own {
         Activations input[3];
-        float* normed[2];  // [max(D, I)]
+        float* normed[2];  // [max(E, I)]
     };
     size_t bytes(int threads) const;
     Activations activations(int count);
 
     const Grouping grouping_;
-    int stride_;  // of quantised rows: max(D, I)
+    int stride_;  // of quantised rows: max(E, I)
     Arena arena_;
     Activations shared_[3];
     std::vector<Own> own_;
@@ -70,8 +70,8 @@ private:
     void each_token(int count, Function prepare);
     // The input of a projection: norm with the BitLinear's own gain, quantised; returns the scale.
     float quantise(const float* x, float inverse_rms, const Projection& to, int index, int count, int t);
-    // 1 / rms of x, then x times it and the gain into row: two norms that are not a BitLinear's own.
-    void normalise(const float* x, const float* gain, float* row);
+    // 1 / rms of x, then x times it and the gain into row: the norms that are not a BitLinear's own.
+    void normalise(const float* x, int size, const float* gain, float* row);
     // out = input C^T over this thread's panels.
     void product(const Projection& by, int index, int count, int32_t* out, int stride, Phase phase = kProducts);
     void recur(int index);

@@ -68,7 +68,7 @@ const Kernels& chosen_kernels() {
 int chosen_threads(int threads, const Shape& shape) {
     check(threads >= 0 && threads <= kMostThreads, "threads must be 0 (chosen) to 1024");
     if (threads > 0) return threads;
-    const size_t layer = size_t(shape.width) * (4 * size_t(shape.width) + 3 * size_t(shape.hidden));
+    const size_t layer = size_t(shape.width) * (4 * size_t(shape.mixer) + 3 * size_t(shape.hidden));
     return int(std::clamp<size_t>(layer / kWeightsAThread, 1, size_t(Pool::most_threads())));
 }
 
@@ -85,7 +85,7 @@ struct unmul_model {
     // A few tokens from an empty state: NaN in the weights' products would otherwise be seen by the user.
     void probe() {
         const Shape& shape = checkpoint.config().shape;
-        std::vector<float> state(size_t(shape.layers) * shape.width), logits(size_t(shape.vocabulary));
+        std::vector<float> state(size_t(shape.layers) * shape.mixer), logits(size_t(shape.vocabulary));
         const int32_t ends[] = {0, shape.vocabulary - 1};
         forward(state.data(), ends, 2, logits.data(), 1);
         require(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }), ErrorCode::kDamaged,
@@ -149,7 +149,7 @@ unmul_model_info unmul_model_get_info(const unmul_model* model) {
     const Config& config = model->checkpoint.config();
     const Shape& shape = config.shape;
     return {shape.layers, shape.width, shape.vocabulary, config.begin, config.end, model->threads,
-            model->model->weight_bytes(), size_t(shape.layers) * size_t(shape.width), model->model->kernels().name};
+            model->model->weight_bytes(), size_t(shape.layers) * size_t(shape.mixer), model->model->kernels().name};
 }
 
 unmul_status unmul_forward(unmul_model* model, float* state, const int32_t* tokens, size_t count, float* logits,

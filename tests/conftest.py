@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from models import latent_folder
+from models import WIDE, latent_folder
 from speakers import speaking_packed
 
 from unmul.checkpoint import pack
@@ -56,6 +56,20 @@ def packed(latent: Path) -> Path:
     """The same checkpoint, packed; read only."""
     folder = latent.parent / "packed"
     pack(latent, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random latent checkpoint whose token mixer is twice as wide; read only."""
+    return latent_folder(tmp_path_factory.mktemp("wide") / "latent", WIDE)
+
+
+@pytest.fixture(scope="session")
+def wide_packed(wide: Path) -> Path:
+    """The same checkpoint, packed; read only."""
+    folder = wide.parent / "packed"
+    pack(wide, folder)
     return folder
 
 

@@ -25,9 +25,9 @@ def speaking_latent(folder: Path, config: ModelConfig = SPEAKER, seed: int = 0, 
     return latent_folder(folder, config, seed, companions=lambda new: save_tokenizer(tokenizer, new, 0), **options)
 
 
-def speaking_packed(folder: Path, seed: int = 0) -> Path:
+def speaking_packed(folder: Path, config: ModelConfig = SPEAKER, seed: int = 0) -> Path:
     """The same, packed; the latent one stays beside it as <name>.latent."""
-    pack(speaking_latent(folder.with_name(folder.name + ".latent"), seed=seed), folder)
+    pack(speaking_latent(folder.with_name(folder.name + ".latent"), config, seed), folder)
     return folder
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from models import TINY, latent_folder, latent_tensors
+from models import TINY, WIDE, latent_folder, latent_tensors
 from tolerance import FLOAT32_SUMS, GOLDEN, relative_l2
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
@@ -77,6 +77,22 @@ def test_a_model_with_every_option_is_the_plain_one_with_three_gains(tmp_path: P
     assert torch.equal(loaded(IDS).logits, load_model(folder)(IDS).logits)
     loaded.save_pretrained(tmp_path / "saved")
     assert read_latent(tmp_path / "saved")[0] == replace(TINY, use_state_norm=True)
+
+
+@torch.no_grad()
+def test_a_wider_token_mixer_goes_through_transformers_unchanged(wide: Path, wide_packed: Path, tmp_path: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(wide)
+    assert loaded.config.shape == WIDE
+    assert torch.equal(loaded(IDS).logits, load_model(wide)(IDS).logits)
+    assert loaded(IDS).cache.state_LBE.shape == (3, 2, 84)
+    written = loaded.generate(IDS, do_sample=False, max_new_tokens=6, eos_token_id=None, pad_token_id=0)
+    assert torch.equal(written, greedy(wide, IDS, 6))
+    loaded.save_pretrained(tmp_path)
+    config, tensors, _ = read_latent(tmp_path)
+    assert config == WIDE
+    assert all((tensors[name] == array).all() for name, array in latent_tensors(WIDE).items())
+    packed = AutoModelForCausalLM.from_pretrained(wide_packed)
+    assert torch.equal(packed(IDS).logits, load_model(wide_packed)(IDS).logits)
 
 
 @torch.no_grad()

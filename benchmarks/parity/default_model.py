@@ -5,8 +5,9 @@
 
 Every call trains the trunk on, at its highest rate, until the clock says stop. A branch then starts from the trunk's
 weights, falls to the floor in the seconds of --cooldown, and is packed and collected: so whichever call is the last
-one, what it left is a finished model. The next call goes on with the trunk. Moments begin anew in a branch; with betas
-of 0.95 they forget within some twenty steps anyway. A trunk that fails leaves its last checkpoint to the branch.
+one, what it left is a finished model; --cooldown 0 spares the branch where another call is certain. The next call
+goes on with the trunk. Moments begin anew in a branch; with betas of 0.95 they forget within some twenty steps anyway.
+A trunk that fails leaves its last checkpoint to the branch.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ TRUNK, BRANCH, PACKED = "trunk", "branch", "packed"  # folders in --work; a bran
 ENDLESS = 1_000_000  # steps: the clock ends the trunk
 WARMUP = 500  # steps of the trunk
 RESERVE = 90.0  # seconds of a call for two starts, compiling, validation, packing and measuring
+WORTH = 30.0  # seconds of the trunk that are worth starting and compiling for
 RECENT = 100  # steps whose speed is taken for that of the branch
 PROMPTS = ("Once upon a time", "The old man looked at the sea and", "A cell is", "Under this law, a person may")
 
@@ -52,11 +54,16 @@ def unmul(*words: object) -> dict[str, Any]:
 
 
 def grow_trunk(trainer: Trainer, seconds: float) -> Path:
-    """Train the trunk on, its rate constant after the warm-up; its newest checkpoint."""
-    constant = [f"train.steps={ENDLESS}", f"train.warmup={WARMUP / ENDLESS}", "train.schedule=wsd", "train.cooldown=0"]
-    trainer.run(TRUNK, seconds, *constant, f"train.validate_every={ENDLESS}")
+    """Train the trunk on where that is worth the start, its rate constant after the warm-up; its newest checkpoint."""
+    if seconds > WORTH:
+        _train_on(trainer, seconds)
     checkpoints = sorted((trainer.work / TRUNK).glob("step-*"))
     return checkpoints[-1] if checkpoints else sys.exit("the trunk has no checkpoint: see what it said")
+
+
+def _train_on(trainer: Trainer, seconds: float) -> None:
+    constant = [f"train.steps={ENDLESS}", f"train.warmup={WARMUP / ENDLESS}", "train.schedule=wsd", "train.cooldown=0"]
+    trainer.run(TRUNK, seconds, *constant, f"train.validate_every={ENDLESS}")
 
 
 def steps_in(seconds: float, log: Path) -> int:
@@ -88,7 +95,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--work", type=Path, required=True, help="folder that lasts from call to call")
     parser.add_argument("--seconds", type=float, default=560, help="of the whole call")
-    parser.add_argument("--cooldown", type=float, default=60, help="seconds of them in which the branch trains")
+    parser.add_argument("--cooldown", type=float, default=60, help="seconds of them for the branch; 0: no branch")
     parser.add_argument("--reserve", type=float, default=RESERVE, help="seconds of them in which nothing trains")
     parser.add_argument("--text", type=Path, action="append", default=[], help="to measure the packed model on")
     add_arguments(parser)
@@ -99,6 +106,8 @@ def main() -> None:
     trainer = Trainer(options.recipe, [*options.set, *overrides], options.work)
     end = began + options.seconds - options.reserve  # of training
     checkpoint = grow_trunk(trainer, end - options.cooldown - time.monotonic())
+    if not options.cooldown:
+        return
     branch = cool(trainer, checkpoint, options.cooldown, end + options.reserve / 2 - time.monotonic())
     finish(options, branch)
 

@@ -4,7 +4,8 @@
         --seconds 500 --parallel 3 [--carried CARRIED] [--collect $OUT] [--set key=value ...]
 
 Each kind of model takes the learning rate that was best for it in the sweep, at the same shape where that was swept,
-else at the largest one that was. The same command again goes on. fit.py says what came of it. At toy size anywhere:
+else at the largest one that was. Runs that the sweep has made already are taken over. The same command again goes on.
+fit.py says what came of it. At toy size anywhere:
 
     python benchmarks/parity/sweep.py benchmarks/parity/toy.toml --out /tmp/sweep
     python benchmarks/parity/parity.py benchmarks/parity/toy.toml --rates /tmp/sweep --out /tmp/parity
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from runner import Job, Plan, read_plan, read_results, run_all
+from runner import Job, Plan, adopt, read_plan, read_results, run_all
 from session import collect, corpus, plan_parser
 from sweep import best, table
 
@@ -50,6 +51,7 @@ def main() -> None:
         return
     plan = read_plan(options.plan, [*options.set, *overrides])
     wanted = jobs(plan, read_results(options.rates))
+    adopt(options.rates, wanted, options.out)
     whole = run_all(plan, wanted, options.out, seconds=options.seconds, parallel=options.parallel)
     print(table(read_results(options.out)))
     collect(options.out, options.collect)

@@ -15,6 +15,7 @@ A plan is a TOML file:
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from typing import Any
 from unmul.data import open_shards
 from unmul.train import load_recipe
 
-__all__ = ["RESULTS", "Job", "Plan", "read_plan", "read_results", "run_all"]
+__all__ = ["RESULTS", "Job", "Plan", "adopt", "read_plan", "read_results", "run_all"]
 
 RESULTS = "results.jsonl"
 MARGIN = 20.0  # seconds that a run gets to save, beyond those that it may train
@@ -85,6 +86,15 @@ def read_results(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
+def adopt(other: Path, jobs: Sequence[Job], out: Path) -> None:
+    """Take over from another plan's folder the runs that jobs stand for, with their logs and results."""
+    wanted = {job.name for job in jobs} - {result["name"] for result in read_results(out)}
+    for result in read_results(other):
+        if result["name"] in wanted:
+            shutil.copytree(other / result["name"], out / result["name"])
+            _record(out, result)
+
+
 def run_all(plan: Plan, jobs: Sequence[Job], out: Path, *, seconds: float, parallel: int) -> bool:
     """Run what has no result yet, until the time is over; whether all of it is done.
 
@@ -133,6 +143,10 @@ def _finish(job: Job, process: subprocess.Popen[bytes], out: Path) -> None:
         return print(f"out of time: {job.name} after step {answer['steps']}", flush=True)
     figures = {key: answer[key] for key in ("steps", "tokens", "final_loss", "bits_per_byte", "tokens_per_s")}
     sizes = {key: card[key] for key in ("parameters", "inner_parameters", "flops", "weight_bytes")}
-    with (out / RESULTS).open("a", encoding="utf-8") as results:
-        results.write(json.dumps({"name": job.name, **job.point, **figures, **sizes}) + "\n")
+    _record(out, {"name": job.name, **job.point, **figures, **sizes})
     print(f"done {job.name}: {answer['bits_per_byte']} bits a byte, {answer['tokens_per_s']:,.0f} tokens/s", flush=True)
+
+
+def _record(out: Path, result: Mapping[str, Any]) -> None:
+    with (out / RESULTS).open("a", encoding="utf-8") as results:
+        results.write(json.dumps(result) + "\n")

@@ -1,4 +1,4 @@
-"""The embedded model on the accelerator's boards, cycles from the core's Verilog, beside the paper's block.
+"""The small model that comes with unmul on the accelerator's boards: cycles from the core's Verilog, the paper's block.
 
     python benchmarks/rtl/boards.py [--model FOLDER] [--out benchmarks/reports] [--figure docs/figures/rtl-boards.png]
 
@@ -30,7 +30,7 @@ from unmul.gateware.parameters import Parameters
 from unmul.gateware.report import report
 from unmul.gateware.sim.core import Core, Memory
 from unmul.gateware.timing import model_time
-from unmul.runtime import embedded_model
+from unmul.runtime import tiny_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "decode"))
 from engine import REPOSITORY, describe
@@ -65,7 +65,7 @@ BLOCK = "One block of width 512 at 60 MHz; ours is whole, the paper's without ou
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, default=embedded_model())
+    parser.add_argument("--model", type=Path, default=tiny_model())
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "reports")
     parser.add_argument("--figure", type=Path, default=REPOSITORY / "docs" / "figures" / "rtl-boards.png")
     options = parser.parse_args()

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from unmul.config import preset
 from unmul.engine.bench import write_random
-from unmul.runtime import embedded_model
+from unmul.runtime import embedded_model, tiny_model
 
 __all__ = ["Served", "model_folder", "serving"]
 
@@ -66,9 +66,10 @@ def _ready(process: subprocess.Popen[str]) -> dict[str, str]:
 
 @contextmanager
 def model_folder(name: str) -> Iterator[Path]:
-    """A packed folder: "default", a folder, or a preset's shape with random weights and a word for each token."""
-    if name == "default" or Path(name).is_dir():
-        yield embedded_model() if name == "default" else Path(name)
+    """A packed folder: "default", "tiny", a folder, or a preset's shape with random weights, a word for each token."""
+    known = {"default": embedded_model, "tiny": tiny_model}
+    if name in known or Path(name).is_dir():
+        yield known[name]() if name in known else Path(name)
         return
     config = preset(name)
     with tempfile.TemporaryDirectory(prefix="unmul-bench-") as temporary:

@@ -125,11 +125,35 @@ def test_the_study_takes_the_best_rate_of_each_kind_at_its_shape_or_the_largest_
     found = {
         (job.point["shape"], job.point["model.type"]): job for job in jobs(read_plan(FOLDER / "parity.toml"), swept)
     }
-    assert len(found) == 12
+    assert len(found) == 6
     assert found["8m", "matmulfree"].point["train.lr"] == 8e-3
     assert found["80m", "matmulfree"].point["train.lr"] == 2e-3
     assert found["80m", "transformer"].point["train.lr"] == 1e-3
     assert "train.lr=0.002" in found["80m", "matmulfree"].overrides
+
+
+def test_the_study_takes_over_what_the_sweep_has_made_and_only_that(tmp_path):
+    from parity import jobs
+    from runner import adopt, read_plan, read_results
+
+    plan, sweep, out = read_plan(FOLDER / "parity.toml"), tmp_path / "sweep", tmp_path / "out"
+    swept = [job for job in read_plan(FOLDER / "sweep.toml").jobs() if job.point["train.lr"] in (2e-3, 8e-3)]
+    results = [
+        result(job.point["model.type"], "8m", 8, job.point["train.lr"]) | job.point | {"name": job.name}
+        for job in swept
+    ]
+    for job in swept:
+        (sweep / job.name).mkdir(parents=True)
+        (sweep / job.name / "log.jsonl").write_text(job.name)
+    out.mkdir()
+    (sweep / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in results))
+    wanted = jobs(plan, results)
+    for _ in range(2):  # the second time there is nothing left to take
+        adopt(sweep, wanted, out)
+    taken = {one["name"] for one in read_results(out)}
+    assert {one["train.lr"] for one in read_results(out)} == {2e-3}
+    assert len(read_results(out)) == len(taken) == 2
+    assert taken == {path.parent.name for path in out.glob("*/log.jsonl")} <= {job.name for job in wanted}
 
 
 def study_results(noise=0.0):

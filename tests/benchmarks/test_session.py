@@ -104,6 +104,8 @@ def test_every_call_packs_a_cooled_branch_and_the_next_goes_on_with_the_trunk(pa
     import default_model
 
     monkeypatch.setattr(default_model, "PROMPTS", ("a small",))
+    monkeypatch.setattr(default_model, "WORTH", 0.0)
+    monkeypatch.setattr(default_model, "steps_in", lambda *_: 20)  # as many as any machine takes in its second
     (tmp_path / "tiny.toml").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)
     words = ["--work", "work", "--collect", "home", "--carried", str(parts / "0"), "--text", str(parts / "text.txt")]

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import TINY, latent_folder, latent_tensors
+from models import TINY, WIDE, latent_folder, latent_tensors
 from safetensors.torch import load_file, save_file
 
 from unmul.checkpoint import read_latent, save_latent
 from unmul.checkpoint.tensorfile import BF16
+from unmul.config import ModelConfig
 from unmul.errors import CheckpointError, ConfigError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,12 +38,13 @@ def test_unequal_gains_where_one_is_promised_are_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("shard_bytes", [1, 20_000, 10**9], ids="shard{}".format)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_round_trip(tmp_path: Path, dtype: str, shard_bytes: int) -> None:
-    folder = latent_folder(tmp_path / "m", dtype=dtype, shard_bytes=shard_bytes)
-    config, tensors, final = read_latent(folder)
-    assert (config, final, list(tensors)) == (TINY, False, list(tensors))
+@pytest.mark.parametrize("config", [TINY, WIDE], ids=["tiny", "wide"])
+def test_round_trip(tmp_path: Path, config: ModelConfig, dtype: str, shard_bytes: int) -> None:
+    folder = latent_folder(tmp_path / "m", config, dtype=dtype, shard_bytes=shard_bytes)
+    found, tensors, final = read_latent(folder)
+    assert (found, final) == (config, False)
     kind = np.float32 if dtype == "float32" else BF16
-    for name, array in latent_tensors().items():
+    for name, array in latent_tensors(config).items():
         assert tensors[name].dtype == kind
         assert (tensors[name] == array.astype(kind)).all()
 
@@ -80,6 +82,13 @@ def test_missing_left_over_and_misshapen_tensors_are_named(tmp_path: Path) -> No
     folder = latent_folder(tmp_path / "shape")
     rewrite(folder, lambda t: t.update({"model.norm.weight": torch.zeros(41)}))
     with pytest.raises(CheckpointError, match=r"model\.norm\.weight has shape \[41\].*\[42\]"):
+        read_latent(folder)
+
+
+def test_weights_of_another_token_mixer_are_refused(tmp_path: Path) -> None:
+    folder = latent_folder(tmp_path / "m", WIDE)
+    edit(folder, expand_ratio=1)
+    with pytest.raises(CheckpointError, match=r"model\.lower_bounds has shape \[3, 84\].*\[3, 42\]"):
         read_latent(folder)
 
 

@@ -88,12 +88,16 @@ def test_pack_unpack_pack_gives_the_same_codes_and_scales(latent: Path, tmp_path
     np.testing.assert_allclose(b, a, rtol=2**-22)
 
 
-@given(st.integers(1, 70), st.integers(1, 140), st.sampled_from([0, 1e-8, 1, 1e30]), st.integers(0, 99))
+@given(
+    st.integers(1, 70), st.integers(1, 140), st.integers(1, 3), st.sampled_from([0, 1e-8, 1, 1e30]), st.integers(0, 99)
+)
 @settings(max_examples=25, deadline=None)
 def test_identity_holds_for_every_width_and_size(
-    tmp_path_factory: pytest.TempPathFactory, width: int, hidden: int, size: float, seed: int
+    tmp_path_factory: pytest.TempPathFactory, width: int, hidden: int, expand: int, size: float, seed: int
 ) -> None:
-    config = ModelConfig(vocab_size=7, hidden_size=width, intermediate_size=hidden, num_hidden_layers=1)
+    config = ModelConfig(
+        vocab_size=7, hidden_size=width, intermediate_size=hidden, num_hidden_layers=1, expand_ratio=expand
+    )
     tensors = {
         name: array * np.float32(size if name in config.ternary_names else 1)
         for name, array in latent_tensors(config, seed).items()

@@ -35,7 +35,7 @@ SURFACE = {
 RTL_SURFACE = {
     "build": "MODEL --board --lanes --out --json",
     "sim": "MODEL --prompt -p --new -n --board --lanes --json",
-    "synth": "--board --lanes --seeds --json",
+    "synth": "MODEL --board --lanes --seeds --json",
     "bitstream": "BUILD --out --clock --seed --json",
     "report": "MODEL --board --lanes --simulate --out --json",
 }

@@ -1,10 +1,13 @@
 """unmul rtl build and report, and eval on the accelerator's twin."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
+from models import WIDE, latent_folder
 
+from unmul.checkpoint import pack
 from unmul.cli.app import main
 from unmul.errors import MissingExtraError
 from unmul.gateware.build import read_build
@@ -62,6 +65,27 @@ def test_build_refuses_what_cannot_be_built_and_writes_nothing(capsys, speaker, 
     assert main(["rtl", "build", str(speaker), "--out", str(tmp_path / "build"), *words]) == 2
     assert problem in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def synthesised(monkeypatch):
+    """Parameters of the cores that were to be synthesised; no tool is run."""
+    cores = []
+    monkeypatch.setattr("unmul.gateware.flow.synthesis_report", lambda parameters, _seeds: cores.append(parameters))
+    return cores
+
+
+def test_synth_takes_the_sizes_of_a_model_that_is_named(synthesised, tmp_path):
+    pack(latent_folder(tmp_path / "latent", replace(WIDE, hidden_size=300)), tmp_path / "packed")
+    assert main(["rtl", "synth", str(tmp_path / "packed"), "--lanes", "40", "--json"]) == 0
+    (core,) = synthesised
+    assert (core.lanes, core.vector_depth, core.state_depth, core.board) == (40, 1024, 3 * 600, "ulx3s-85f")
+
+
+def test_synth_refuses_a_model_that_the_board_does_not_hold(capsys, synthesised):
+    assert main(["rtl", "synth", "370m"]) == 2
+    assert "bytes of weights, ulx3s-85f has" in capsys.readouterr().err
+    assert not synthesised
 
 
 def test_report_says_how_every_figure_was_obtained(capsys, speaker, tmp_path):

@@ -170,12 +170,27 @@ def test_info_of_a_latent_folder_without_tokenizer(capsys, latent):
     assert (found["kind"], found["bits_per_weight"], found["tokenizer_entries"]) == ("latent", 32, None)
 
 
+def test_info_says_the_width_of_a_token_mixer_that_is_wider_than_the_model(capsys, wide, latent):
+    found = answer(capsys, "info", wide)
+    assert (found["shape"]["expand_ratio"], found["state_bytes"]) == (2, 4 * 3 * 84)
+    assert main(["info", str(wide)]) == main(["info", str(latent)]) == 0
+    widths = [line for line in capsys.readouterr().out.splitlines() if line.startswith("width")]
+    assert [line.split(maxsplit=1)[1] for line in widths] == [
+        "42, 84 in the token mixer, 77 in the channel mixer",
+        "42, 77 in the channel mixer",
+    ]
+
+
 def test_info_tells_how_a_folder_was_trained(capsys, tmp_path):
     latent = speaking_latent(tmp_path / "latent")
     (latent / "training.json").write_text('{"steps": 1200, "tokens": 4915200}')
     assert answer(capsys, "info", latent)["training"]["steps"] == 1200
     assert main(["info", str(latent)]) == 0
-    assert "1,200 steps, 4,915,200 tokens" in capsys.readouterr().out
+    assert "1,200 steps, 4,915,200 tokens\n" in capsys.readouterr().out
+    card = {"steps": 1200, "tokens": 4915200, "before": {"steps": 9000, "tokens": 36864000, "flops": 1}}
+    (latent / "training.json").write_text(json.dumps(card))
+    assert main(["info", str(latent)]) == 0
+    assert "4,915,200 tokens, after 9,000 steps, 36,864,000 tokens\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

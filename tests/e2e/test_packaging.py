@@ -47,7 +47,8 @@ def test_a_source_distribution_becomes_a_small_wheel_that_runs_offline(tmp_path)
     assert wheel.stat().st_size < MOST_BYTES
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if not name.startswith(("unmul/", "unmul-"))]
-        assert "unmul/assets/default/model.safetensors" in archive.namelist()
+        for model in ("open-english", "tales-tiny"):
+            assert f"unmul/assets/{model}/model.safetensors" in archive.namelist()
     if sys.platform == "linux":
         needs = " ".join(run(sys.executable, "-m", "auditwheel", "show", wheel).split())
         assert re.search(r'consistent with the following platform tag: "manylinux_2_\d+', needs), needs

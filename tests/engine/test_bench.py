@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import TINY
+from models import TINY, WIDE
 
 from unmul import energy
 from unmul.checkpoint import PackedCheckpoint
+from unmul.config import ModelConfig
 from unmul.engine import bench
 from unmul.engine.bench import BenchRequest, measure, measure_here, write_random
 from unmul.engine.cpu import CpuEngine
@@ -25,10 +26,12 @@ def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_random_folder_is_a_sound_packed_model(random_folder: Path) -> None:
-    packed = PackedCheckpoint.open(random_folder)
-    assert packed.config == TINY
-    shares = np.bincount(packed.codes("lm_head.weight").ravel() + 1) / (TINY.vocab_size * TINY.hidden_size)
+@pytest.mark.parametrize("config", [TINY, WIDE], ids=["tiny", "wide"])
+def test_random_folder_is_a_sound_packed_model(config: ModelConfig, tmp_path: Path) -> None:
+    write_random(tmp_path / "random", config)
+    packed = PackedCheckpoint.open(tmp_path / "random")
+    assert packed.config == config
+    shares = np.bincount(packed.codes("lm_head.weight").ravel() + 1) / (config.vocab_size * config.hidden_size)
     assert np.abs(shares - 1 / 3).max() < 0.05
     engine = CpuEngine(packed)
     logits = engine.forward([1, 2, 3], engine.new_state())

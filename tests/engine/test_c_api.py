@@ -1,6 +1,6 @@
 """The C library against Python on the same folders: logits and samples to the bit, refusals."""
 
-# T tokens, V vocabulary, L layers, D width
+# T tokens, V vocabulary, L layers, E width of the token mixer
 
 import ctypes
 import json
@@ -25,7 +25,7 @@ from clibrary import (
     built_library,
     data,
 )
-from models import TINY, latent_folder
+from models import TINY, WIDE, latent_folder
 
 import unmul
 from unmul.checkpoint import PackedCheckpoint, pack
@@ -50,11 +50,13 @@ CONFIGS = [
     ModelConfig(vocab_size=131, hidden_size=42, intermediate_size=77, num_hidden_layers=3, rms_norm_eps=1e-5),
     ModelConfig(vocab_size=300, hidden_size=65, hidden_ratio=2.5, num_hidden_layers=5, bos_token_id=None, conv_size=7),
     replace(TINY, use_shared_norm=True, use_state_norm=True),
+    WIDE,
+    replace(WIDE, expand_ratio=3, intermediate_size=300, use_shared_norm=True, use_state_norm=True),
 ]
 
 
 @pytest.mark.parametrize("embeddings", ["int8", "bf16"])
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"D{config.hidden_size}")
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"D{config.hidden_size}-E{config.mixer_size}")
 def test_logits_and_states_equal_pythons_to_the_bit(library, tmp_path, config, embeddings):
     pack(latent_folder(tmp_path / "latent", config), tmp_path / "packed", embeddings=embeddings)
     engine, model = (
@@ -120,6 +122,9 @@ def edited(folder: Path, target: Path, **fields: object) -> Path:
         ({"hidden_size": "42"}, DAMAGED, "hidden_size is not a count"),
         ({"vocab_size": 2**40}, DAMAGED, "vocab_size is not a count"),
         ({"num_heads": 2}, DAMAGED, "num_heads has a value that is not supported"),
+        ({"expand_ratio": 0}, DAMAGED, "expand_ratio is not a count"),
+        ({"expand_ratio": 2}, DAMAGED, "checksum"),
+        ({"expand_ratio": 2**30}, DAMAGED, "hidden_size times expand_ratio is more than an int32 sum can hold"),
         ({"bos_token_id": 131}, DAMAGED, "bos_token_id is not a token id"),
         ({"model_type": "llama"}, UNSUPPORTED, "model_type"),
         ({"quantization_config": ...}, UNSUPPORTED, "not packed"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import TINY, latent_folder, latent_tensors
+from models import TINY, WIDE, latent_folder, latent_tensors
 from tolerance import ENGINE_LOGITS, NEAR_TIE, relative_l2
 
 from unmul import ternary
@@ -31,12 +31,15 @@ CONFIGS = [
     ModelConfig(vocab_size=300, hidden_size=160, intermediate_size=416, num_hidden_layers=4),
     replace(TINY, use_state_norm=True),
     replace(TINY, use_shared_norm=True, use_state_norm=True),
+    WIDE,  # E 84 > I 77
+    replace(WIDE, expand_ratio=3, intermediate_size=300, use_shared_norm=True, use_state_norm=True),  # E 126 < I
 ]
 
 
 def name_of(config: ModelConfig) -> str:
     options = "".join(f"-{name}" for name in OPTIONS if getattr(config, name))
-    return f"V{config.vocab_size}-D{config.hidden_size}-I{config.ffn_size}-L{config.num_hidden_layers}{options}"
+    widths = f"D{config.hidden_size}-E{config.mixer_size}-I{config.ffn_size}"
+    return f"V{config.vocab_size}-{widths}-L{config.num_hidden_layers}{options}"
 
 
 def packed_folder(folder: Path, config: ModelConfig, embeddings: str = "int8") -> Path:

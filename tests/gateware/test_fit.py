@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from models import TINY
+from models import TINY, WIDE
 
 from unmul.config import preset
 from unmul.errors import GatewareError, UsageError
@@ -17,7 +17,7 @@ SIM = BOARDS["sim"]
 
 
 @pytest.mark.parametrize("name", BOARDS)
-@pytest.mark.parametrize("shape", [TINY, preset("370m")], ids=["tiny", "370m"])
+@pytest.mark.parametrize("shape", [TINY, WIDE, preset("370m")], ids=["tiny", "wide", "370m"])
 def test_bytes_foretold_are_the_images_up_to_its_last_words(name, shape):
     parameters = replace(choose_parameters(shape, replace(BOARDS[name], memory_bytes=2**40)), board=name)
     plan = plan_model(zero_checkpoint(shape), parameters)
@@ -26,16 +26,31 @@ def test_bytes_foretold_are_the_images_up_to_its_last_words(name, shape):
 
 
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    ("config", "change", "problem"),
     [
-        ({"vector_depth": 76}, r"needs 77 vector_depth, sim has 76"),
-        ({"state_depth": 125}, r"needs 126 state_depth, sim has 125"),
+        (TINY, {"vector_depth": 76}, r"needs 77 vector_depth, sim has 76"),
+        (TINY, {"state_depth": 125}, r"needs 126 state_depth, sim has 125"),
+        (WIDE, {"vector_depth": 83}, r"needs 84 vector_depth, sim has 83"),
+        (WIDE, {"state_depth": 251}, r"needs 252 state_depth, sim has 251"),
     ],
 )
-def test_a_register_that_is_too_short_is_named_with_both_figures(change, problem):
-    parameters = replace(choose_parameters(TINY, SIM), **change)
+def test_a_register_that_is_too_short_is_named_with_both_figures(config, change, problem):
+    parameters = replace(choose_parameters(config, SIM), **change)
     with pytest.raises(GatewareError, match=problem):
-        check_fit(TINY, parameters, SIM)
+        check_fit(config, parameters, SIM)
+
+
+@pytest.mark.parametrize(
+    ("config", "depth"),
+    [
+        (replace(TINY, hidden_size=513), 1024),
+        (replace(TINY, hidden_size=300, expand_ratio=2), 1024),
+        (replace(TINY, hidden_size=300, expand_ratio=2, intermediate_size=1025), 1536),
+    ],
+    ids=["D", "E", "I"],
+)
+def test_vector_registers_hold_the_widest_of_all_vectors(config, depth):
+    assert choose_parameters(config, SIM).vector_depth == depth
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,14 @@ def counter(monkeypatch):
     monkeypatch.setattr(flow, "core_verilog", lambda _parameters, boxed: verilog.convert(Steps(), name=BOXED))
 
 
-def test_a_block_ram_costs_no_lut_and_no_flip_flop(tmp_path):
-    (tmp_path / "core.v").write_text(verilog.convert(BlockRam(36, 512), name=BOXED))
+@pytest.mark.parametrize(
+    ("width", "depth", "rams"),
+    [(36, 512, 1), (32, 1024, 2), (32, 1025, 4), (32, 2100, 8)],
+)
+def test_a_block_ram_costs_no_lut_and_no_flip_flop(width, depth, rams, tmp_path):
+    (tmp_path / "core.v").write_text(verilog.convert(BlockRam(width, depth), name=BOXED))
     cells = flow.count_cells(tmp_path, flow.TARGETS["ulx3s-85f"], ["read_verilog core.v"], BOXED)
-    assert {name: count for name, count in cells.items() if not name.startswith("$")} == {"DP16KD": 1}
+    assert {name: count for name, count in cells.items() if not name.startswith("$")} == {"DP16KD": rams}
 
 
 class Registered(wiring.Component):

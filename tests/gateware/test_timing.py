@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from models import TINY
+from models import TINY, WIDE
 
 from unmul.gateware import isa
 from unmul.gateware.boards import BOARDS
@@ -65,15 +65,18 @@ def test_prefill_leaves_the_head_out_and_wider_lanes_take_fewer_cycles():
     assert decode.cycles >= decode.bound_cycles
 
 
-def test_events_are_counted_from_the_program():
-    parameters = choose_parameters(TINY, SIM)
-    plan = plan_model(zero_checkpoint(TINY), parameters)
+# Width 84 of a token mixer: o_proj has two beats a row, as down_proj has.
+@pytest.mark.parametrize(("shape", "mixer", "o_beats"), [(TINY, 42, 1), (WIDE, 84, 2)], ids=["tiny", "wide"])
+def test_events_are_counted_from_the_program(shape, mixer, o_beats):
+    parameters = choose_parameters(shape, SIM)
+    plan = plan_model(zero_checkpoint(shape), parameters)
     events = count_events(plan.program, parameters)
-    rows = 4 * 42 + 2 * 77 + 2 * 42  # a layer's; down_proj has two beats a row
-    assert events[PRODUCTS] == (3 * rows + 131) * 64
+    beats = 3 * mixer + o_beats * 42 + 2 * 77 + 2 * 42  # of a layer's products
+    assert events[PRODUCTS] == (3 * beats + 131) * 64
     words = plan.regions["body"][1] + plan.regions["head"][1] + parameters.words(parameters.vector_beats(42))
     assert events[DRAM] == words * 64
-    assert events[ELEMENTS] == 3 * (2 * 42 * (3 + 5) + 2 * 77 + 42 * 5 + 77 * 2) + 2 * 2 * 42
+    normed = 2 * (42 * (2 + 4) + mixer * (1 + 1) + 77)  # by norm and quant, twice each
+    assert events[ELEMENTS] == 3 * (normed + mixer * 5 + 77 * 2) + 2 * 2 * 42
     assert events[RAM] > 2 * events[DRAM] + 8 * events[PRODUCTS]
 
 

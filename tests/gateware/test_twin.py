@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import TINY, latent_folder
+from models import TINY, WIDE, latent_folder
 from tolerance import TWIN_LOGITS, relative_l2
 
 from unmul.checkpoint import PackedCheckpoint, pack
@@ -20,15 +20,15 @@ from unmul.gateware.execute import EFFECTS, Memory, Run, control_flow
 from unmul.gateware.parameters import Parameters
 from unmul.gateware.twin import CHUNK, Twin
 
-DEFAULT = Path(compiler.__file__).parents[1] / "assets" / "default"
-SMALL = Parameters(lanes=16, vector_depth=80, state_depth=128, port_bytes=3)
+TINY_MODEL = Path(compiler.__file__).parents[1] / "assets" / "tales-tiny"
+SMALL = Parameters(lanes=16, vector_depth=84, state_depth=252, port_bytes=3)
 IDS = [3, 130, 0, 77, 77, 12, 5]
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
+@pytest.fixture(scope="module", params=[TINY, WIDE], ids=["tiny", "wide"])
+def packed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("twin")
-    pack(latent_folder(folder / "latent"), folder / "packed")
+    pack(latent_folder(folder / "latent", request.param), folder / "packed")
     return PackedCheckpoint.open(folder / "packed")
 
 
@@ -71,7 +71,7 @@ def test_lanes_change_no_bit(packed, compiled):
 
 
 def test_sums_of_every_product_are_the_softwares_for_equal_codes(packed, compiled):
-    state = np.zeros((1, TINY.state_values), np.int64)
+    state = np.zeros((1, packed.config.state_values), np.int64)
     run = RecordingRun(Memory(compiled.image, SMALL), np.array([IDS]), state)
     for operation, counter in control_flow(compiled.program, prefill=False):
         run.execute(operation, counter)
@@ -117,7 +117,7 @@ def test_a_build_comes_back_from_disk(compiled, tmp_path):
     write_build(compiled, tmp_path / "build")
     write_build(compiled, tmp_path / "build")
     found = read_build(tmp_path / "build")
-    assert (found.parameters, found.config, found.program) == (compiled.parameters, TINY, compiled.program)
+    assert (found.parameters, found.config, found.program) == (compiled.parameters, compiled.config, compiled.program)
     assert (found.image == compiled.image).all()
     assert isa.assemble((tmp_path / "build" / "program.lst").read_text()) == compiled.program
 
@@ -180,14 +180,14 @@ def test_a_loop_counts_and_prefill_skips_what_is_marked():
     assert [name.name for name, _ in control_flow(program, prefill=True)] == ["silu"] * 3
 
 
-@pytest.mark.skipif(not (DEFAULT / "model.safetensors").exists(), reason="the embedded model is not in this tree")
+@pytest.mark.skipif(not (TINY_MODEL / "model.safetensors").exists(), reason="the embedded model is not in this tree")
 def test_the_default_model_says_what_the_cpu_engine_says():
     from unmul.engine.cpu import CpuEngine
     from unmul.runtime import folder_tokenizer
 
-    checkpoint = PackedCheckpoint.open(DEFAULT)
+    checkpoint = PackedCheckpoint.open(TINY_MODEL)
     twin, cpu = Twin(compile_model(checkpoint, Parameters())), CpuEngine(checkpoint, threads=1)
-    prompt = [0, *folder_tokenizer(DEFAULT, checkpoint.config).encode("Once upon a time").ids]
+    prompt = [0, *folder_tokenizer(TINY_MODEL, checkpoint.config).encode("Once upon a time").ids]
     assert greedy(twin, prompt, 24) == greedy(cpu, prompt, 24)
     assert twin.saturations == 0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import TINY, latent_folder
+from models import TINY, WIDE, latent_folder
 from tolerance import FLOAT32_SUMS, relative_l2
 
 from unmul.config import ModelConfig
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 IDS = torch.randint(TINY.vocab_size, (3, 11), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(scope="module", params=["latent", "packed"])
+@pytest.fixture(scope="module", params=["latent", "packed", "wide", "wide_packed"])
 def model(request: pytest.FixtureRequest) -> MatMulFreeLM:
     return load_model(request.getfixturevalue(request.param))
 
@@ -92,7 +92,7 @@ def test_a_later_token_changes_nothing_before_it(model: MatMulFreeLM) -> None:
 
 def test_new_state_is_the_default(model: MatMulFreeLM) -> None:
     state = model.model.new_state(3)
-    assert (state.shape, state.dtype) == ((3, 3, 42), torch.float32)
+    assert (state.shape, state.dtype) == ((3, 3, model.config.mixer_size), torch.float32)
     assert torch.equal(model(IDS, state).logits, model(IDS).logits)
     assert (state == 0).all()
 
@@ -121,12 +121,14 @@ def test_without_lower_bound_the_gate_is_free(tmp_path: Path) -> None:
     assert not torch.equal(free(IDS).state[1], bounded(IDS).state[1])
 
 
-def test_token_mixer_is_the_paper_with_the_published_order(latent: Path) -> None:
+@pytest.mark.parametrize("source", ["latent", "wide"])
+def test_token_mixer_is_the_paper_with_the_published_order(source: str, request: pytest.FixtureRequest) -> None:
     """One layer written out: f after the bound, gate normalised, state through SiLU."""
-    layer = load_model(latent).model.layers[1].attn
+    model = load_model(request.getfixturevalue(source))
+    layer, width, inner = model.model.layers[1].attn, model.config.hidden_size, model.config.mixer_size
     generator = torch.Generator().manual_seed(1)
-    x, h0 = torch.randn(2, 5, 42, generator=generator), torch.randn(2, 42, generator=generator)
-    bound = torch.rand(42, generator=generator)
+    x, h0 = torch.randn(2, 5, width, generator=generator), torch.randn(2, inner, generator=generator)
+    bound = torch.rand(inner, generator=generator)
     i, f, g = (projection(x) for projection in (layer.i_proj, layer.f_proj, layer.g_proj))
     out, state = layer(i, f, g, h0, bound, None)
     f = bound + (1 - bound) * torch.sigmoid(f)
@@ -168,8 +170,9 @@ def test_fresh_weights_are_repeatable_by_seed() -> None:
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
-def test_every_projection_is_a_bitlinear_without_bias() -> None:
-    model = MatMulFreeLM(TINY)
+@pytest.mark.parametrize("config", [TINY, WIDE], ids=["tiny", "wide"])
+def test_every_projection_is_a_bitlinear_without_bias(config: ModelConfig) -> None:
+    model = MatMulFreeLM(config)
     projections = {name + ".weight" for name, module in model.named_modules() if isinstance(module, BitLinear)}
-    assert projections == set(TINY.ternary_names)
-    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == TINY.tensor_shapes
+    assert projections == set(config.ternary_names)
+    assert {name: tuple(p.shape) for name, p in model.named_parameters()} == config.tensor_shapes

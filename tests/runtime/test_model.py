@@ -1,5 +1,7 @@
 """unmul.load and Model: generation, logits, and a state that can be kept, carried and continued."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from speakers import SPEAKER, speaking_packed
@@ -109,11 +111,13 @@ def test_rates_are_counted(model):
     assert unmul.runtime.Generation([]).decode_tokens_per_s == 0
 
 
-def test_a_state_survives_its_file_and_goes_on_as_before(model, speaker, tmp_path):
+@pytest.mark.parametrize("config", [SPEAKER, replace(SPEAKER, expand_ratio=2)], ids=["plain", "wide"])
+def test_a_state_survives_its_file_and_goes_on_as_before(config, tmp_path):
+    folder = speaking_packed(tmp_path / "speaker", config)
+    model, other = unmul.load(folder), unmul.load(str(folder))
     list(model.generate("The sun", max_new_tokens=5, sampling=GREEDY))
     model.save_state(tmp_path / "talk.state")
     list(model.generate(" rose", max_new_tokens=6, sampling=GREEDY, resume=True))
-    other = unmul.load(str(speaker))
     other.load_state(tmp_path / "talk.state")
     list(other.generate(" rose", max_new_tokens=6, sampling=GREEDY, resume=True))
     assert other.last.new_ids == model.last.new_ids
@@ -181,7 +185,7 @@ def test_a_prompt_of_any_length_leaves_a_state_of_the_same_size(model):
 
 def test_a_missing_embedded_model_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("unmul.runtime.model.DEFAULT_MODEL", tmp_path / "none")
-    with pytest.raises(CheckpointError, match="no embedded model"):
+    with pytest.raises(CheckpointError, match="has no model none"):
         unmul.load()
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+from dataclasses import replace
 
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
-from servers import settled
+from servers import serving, settled
+from speakers import SPEAKER, speaking_packed
 
 import unmul
 from unmul import SamplingParams
@@ -227,6 +229,19 @@ def test_the_model_is_listed_and_described(client):
     assert client.models.retrieve("parrot") == listed
     assert listed.meta["state_bytes"] == 2 * 64 * 4
     assert listed.meta["transformer_cache_bytes_per_token"] == 2 * 2 * 64 * 2
+
+
+def test_a_wider_token_mixer_is_served_with_its_wider_state(tmp_path):
+    folder = speaking_packed(tmp_path / "wide", replace(SPEAKER, expand_ratio=2))
+    alone = unmul.load(folder, threads=1)
+    ask = ASK | {"model": "wide", "extra_body": {"session": "talk"}}
+    with serving(folder) as (url, _), OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        first = client.completions.create(prompt="Once upon", **ask).choices[0].text
+        assert first == written(alone, "Once upon")
+        assert client.completions.create(prompt=" The sun", **ask).choices[0].text == written_on(alone, " The sun")
+        meta = client.models.retrieve("wide").meta
+    assert meta["state_bytes"] == 2 * 128 * 4
+    assert meta["transformer_cache_bytes_per_token"] == 2 * 2 * 64 * 2
 
 
 def test_another_model_is_not_found_and_this_one_named(client):

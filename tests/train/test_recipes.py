@@ -14,7 +14,7 @@ from unmul.train.baseline import llama_config
 RECIPES = Path(__file__).parents[2] / "recipes"
 PARAMETERS = {
     "370m": 374_108_160, "1.3b": 1_364_779_008, "2.7b": 2_702_357_504, "small-gpu": 24_679_424,
-    "open-english": 59_599_872, "tales-tiny": 3_681_792,
+    "open-english": 60_596_352, "tales-tiny": 3_681_792,
 }  # fmt: skip
 OWN_TEXT = {"open-english", "tales-tiny"}
 PUBLISHED = {"370m": (15e9, 4e-3), "1.3b": (100e9, 2.5e-3), "2.7b": (100e9, 1.5e-3)}  # tokens, highest rate
@@ -30,10 +30,12 @@ def test_every_recipe_is_listed_here():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_recipe_has_the_promised_size_and_a_transformer_beside_it(name):
-    found = recipe(name, "model.type=transformer")
+    found = recipe(name)
     config = found.model_config(found.data.vocab_size, 0)
     with torch.device("meta"):
         assert sum(parameter.numel() for parameter in MatMulFreeLM(config).parameters()) == PARAMETERS[name]
+    beside = recipe(name, "model.type=transformer", "model.expand_ratio=1")
+    config = beside.model_config(beside.data.vocab_size, 0)
     assert llama_config(config).intermediate_size == config.ffn_size
 
 

@@ -57,7 +57,23 @@ def test_a_run_starts_there_with_its_shape_and_tokenizer_and_learns(folder, reci
     losses = [line["loss"] for line in log if "loss" in line]
     assert losses[-1] < losses[0]
     assert (result.checkpoint / "tokenizer.json").read_text() == (folder / "tokenizer.json").read_text()
-    assert json.loads((result.checkpoint / "training.json").read_text())["recipe"]["train"]["init"] == folder.name
+    card = json.loads((result.checkpoint / "training.json").read_text())
+    assert card["recipe"]["train"]["init"] == folder.name
+    assert card["before"] == {"steps": 0, "tokens": 0, "flops": 0}, "nobody has said how that model was trained"
+
+
+def test_a_card_counts_all_training_before_it(recipe_file, tmp_path):
+    """Three runs, each from the weights of the one before."""
+    folder = speaking_latent(tmp_path / "latent")
+    (folder / "training.json").write_text(json.dumps({"steps": 5, "tokens": 50, "flops": 500}))
+    bare(recipe_file)
+    for k in range(2):
+        folder = run(
+            load_recipe(recipe_file, [f"train.init={folder}", "train.steps=2"]), out=tmp_path / f"{k}"
+        ).checkpoint
+        card = json.loads((folder / "training.json").read_text())
+        tokens, flops = k * card["tokens"], k * card["flops"]
+        assert card["before"] == {"steps": 5 + 2 * k, "tokens": 50 + tokens, "flops": 500 + flops}
 
 
 def test_a_run_that_started_there_is_resumed_where_it_stopped(recipe_file, tmp_path):

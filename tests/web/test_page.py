@@ -3,10 +3,12 @@
 import base64
 import importlib.util
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from clibrary import REPOSITORY, alone
+from speakers import SPEAKER, speaking_packed
 
 import unmul
 from unmul import SamplingParams
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.slow  # the engine is compiled twice, and before the fi
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BUILD = REPOSITORY / "build" / "web"
 PHONE = {"width": 360, "height": 640}
+PLAIN_SIMD = "WebAssembly.validate = () => false"
 KERNEL_TEST = (
     "activations", "arena", "errors", "layout", "pool_alone", "kernels/dispatch", "kernels/scalar", "kernels/wasm_simd",
     "tests/kernels",
@@ -80,17 +83,21 @@ def browser():
 @pytest.fixture(scope="module")
 def address(browser, tool, tmp_path_factory):
     """The page around the embedded model, as a file."""
+    return page_of(tool, embedded_model(), tmp_path_factory.mktemp("web"))
+
+
+def page_of(tool, model, folder):
     with alone(BUILD):
         modules = tool.modules(BUILD)
-    path = tmp_path_factory.mktemp("web") / "unmul.html"
-    path.write_text(tool.page(embedded_model(), modules), "utf-8")
+    path = folder / "unmul.html"
+    path.write_text(tool.page(model, modules), "utf-8")
     return path.as_uri()
 
 
 @pytest.fixture(params=["relaxed", "plain"])
 def page(browser, address, request):
     """The page, greedy, with and without relaxed SIMD; a complaint or a request to elsewhere fails the test."""
-    yield from opened(browser, address, "" if request.param == "relaxed" else "WebAssembly.validate = () => false")
+    yield from opened(browser, address, "" if request.param == "relaxed" else PLAIN_SIMD)
 
 
 def opened(browser, address, script="", **options):
@@ -145,7 +152,22 @@ def test_it_writes_what_the_native_engine_writes_and_goes_on_without_a_gap(page)
 
 
 def test_its_logits_are_the_native_engines_to_the_bit(page):
-    ids = np.random.default_rng(0).integers(0, 2048, 300).tolist()
+    assert_logits_are_the_native_engines(page, embedded_model())
+
+
+@pytest.mark.parametrize("script", ["", PLAIN_SIMD], ids=["relaxed", "plain"])
+def test_a_wider_token_mixer_gives_the_native_engines_logits_too(browser, tool, tmp_path, script):
+    model = speaking_packed(tmp_path / "wide", replace(SPEAKER, expand_ratio=2))
+    for page in opened(browser, page_of(tool, model, tmp_path), script):
+        assert_logits_are_the_native_engines(page, model)
+        assert page.evaluate("engine.info.stateValues") == 2 * 128
+        write(page, "Once", 5)
+        assert page.locator("#state").text_content() == "1.02 kB"
+
+
+def assert_logits_are_the_native_engines(page, model):
+    native = CpuEngine(PackedCheckpoint.open(model))
+    ids = np.random.default_rng(0).integers(0, native.config.vocab_size, 300).tolist()
     raw = page.evaluate(
         """ids => {
           engine.begin();
@@ -154,7 +176,6 @@ def test_its_logits_are_the_native_engines_to_the_bit(page):
         }""",
         ids,
     )
-    native = CpuEngine(PackedCheckpoint.open(embedded_model()))
     assert bytes(raw) == native.forward(ids, native.new_state()).tobytes()
     assert page.evaluate("engine.info.weightBytes") == native.weight_bytes
 

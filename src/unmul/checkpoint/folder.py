@@ -16,6 +16,7 @@ from unmul.errors import CheckpointError, ConfigError, UnmulError
 from unmul.files import write_text
 
 __all__ = [
+    "CARD",
     "CONFIG",
     "INDEX",
     "TOKENIZER",
@@ -35,11 +36,12 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 GENERATION = "generation_config.json"
+CARD = "training.json"  # how the model came to be, for people and for `unmul info`
 
 # Files beside the weights that describe the text and the making, not the numbers: they travel with every conversion.
 COMPANIONS = (
     TOKENIZER, GENERATION, "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "chat_template.jinja",
-    "training.json",
+    CARD,
 )  # fmt: skip
 
 Raw = dict[str, Any]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unmul.checkpoint import TOKENIZER, PackedCheckpoint, is_packed, read_latent
-from unmul.checkpoint.folder import read_json
+from unmul.checkpoint.folder import CARD, read_json
 from unmul.checkpoint.packed import packed_specs
 from unmul.checkpoint.tensorfile import TensorSpec
 from unmul.cli.output import emit, megabytes, rows
@@ -16,7 +16,9 @@ from unmul.errors import CheckpointError
 
 __all__ = ["info"]
 
-SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings")
+SHAPE = (
+    "vocab_size", "hidden_size", "expand_ratio", "num_hidden_layers", "intermediate_size", "max_position_embeddings",
+)  # fmt: skip
 STATE_VALUE_BYTES = 4
 
 
@@ -82,7 +84,7 @@ def _purpose(name: str, config: ModelConfig) -> str:
 
 def _training(folder: Path) -> dict[str, Any] | None:
     """What training wrote beside the weights, where they have not been packed since."""
-    path = folder / "training.json"
+    path = folder / CARD
     return read_json(path) if path.is_file() else None
 
 
@@ -99,7 +101,7 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("kind", found["kind"]),
         ("layers", str(shape["num_hidden_layers"])),
-        ("width", f"{shape['hidden_size']}, {shape['intermediate_size']} in the channel mixer"),
+        ("width", _width(shape)),
         ("vocabulary", f"{shape['vocab_size']:,}" + (f", tokenizer with {entries:,}" if entries else ", no tokenizer")),
         ("parameters", f"{found['parameters']:,}, {found['ternary_weights']:,} of them ternary"),
         (f"bytes {stored}", megabytes(size["total"])),
@@ -109,5 +111,17 @@ def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("state", f"{megabytes(found['state_bytes'])}, whatever the length of the text"),
     ]
     if found["training"]:
-        lines.append(("trained", f"{found['training']['steps']:,} steps, {found['training']['tokens']:,} tokens"))
+        lines.append(("trained", _trained(found["training"])))
     return lines
+
+
+def _trained(card: Mapping[str, Any]) -> str:
+    before = card.get("before") or {}
+    own = f"{card['steps']:,} steps, {card['tokens']:,} tokens"
+    return own + (f", after {before['steps']:,} steps, {before['tokens']:,} tokens" if before.get("steps") else "")
+
+
+def _width(shape: Mapping[str, int]) -> str:
+    width, ratio = shape["hidden_size"], shape["expand_ratio"]
+    wider = f", {ratio * width} in the token mixer" if ratio > 1 else ""
+    return f"{width}{wider}, {shape['intermediate_size']} in the channel mixer"

@@ -35,7 +35,7 @@ def sim(
     Every token also runs on the twin, and the text on the CPU engine; the result says whether they agree.
 
     Args:
-        model: folder of a packed model; without it, the model that comes with unmul.
+        model: folder of a packed model; without it, the smaller one that comes with unmul.
         prompt: the text to go on from.
         new: most tokens to write; always the likeliest one.
         board: sim, ulx3s-85f, ecpix5-85f, kv260 or u280: width, bandwidth and latency of its memory.
@@ -43,12 +43,12 @@ def sim(
         json: write one JSON document instead of text.
     """
     from unmul.gateware import boards
-    from unmul.runtime import Model, embedded_model
+    from unmul.runtime import Model, tiny_model
 
     if not prompt:
         raise UsageError("the prompt is empty", "give some text to go on from: -p TEXT")
     check_count("-n", new)
-    folder, chosen = model or embedded_model(), boards.board(board)
+    folder, chosen = model or tiny_model(), boards.board(board)
     note("compiling the core (about a minute, once for each set of parameters)")
     engine = _engine(folder, chosen, lanes)
     simulated = Model(folder, engine)

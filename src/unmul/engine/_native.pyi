@@ -25,6 +25,7 @@ class Model:
         threads: int,
         layers: int,
         width: int,
+        mixer: int,
         hidden: int,
         vocabulary: int,
         eps: float,

@@ -41,6 +41,7 @@ def load_model(packed: PackedCheckpoint, isa: str, threads: int) -> _native.Mode
         threads=threads,
         layers=layers,
         width=config.hidden_size,
+        mixer=config.mixer_size,
         hidden=config.ffn_size,
         vocabulary=config.vocab_size,
         eps=config.rms_norm_eps,

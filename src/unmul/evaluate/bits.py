@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from unmul.config import ModelConfig
 from unmul.engine.base import FloatArray
 
-__all__ = ["Bits", "Document", "Predictor", "log2_probabilities", "measure", "measure_document"]
+__all__ = ["Bits", "Document", "Predictor", "Scorer", "log2_probabilities", "measure", "measure_document"]
 
 CHUNK = 512  # tokens a forward call: bounds the logits in memory, changes no result
 
@@ -46,6 +47,15 @@ class Predictor(Protocol[State]):
 
     def step(self, ids: Sequence[int], states: Sequence[State]) -> FloatArray:
         """Read one token into each of several contexts; the logits [B, V] after it."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A Predictor whose logits stay where they are made, on a GPU above all."""
+
+    def log2_probabilities(self, ids: Sequence[int], targets: Sequence[int], state: State) -> npt.NDArray[np.float64]:
+        """Read tokens into the context; log2 p [T] in float64 of a target after each."""
         ...
 
 
@@ -95,16 +105,21 @@ def measure_document(engine: Predictor[State], document: Document, end: int, win
     """Score one document; with window, the state is emptied every so many tokens."""
     length = len(document.ids)
     context = [end, *document.ids[:-1]]
+    score = engine.log2_probabilities if isinstance(engine, Scorer) else partial(_scores, engine)
     bits = 0.0
     for first in range(0, length, window or max(length, 1)):
         state = engine.new_state()
         last = min(first + window, length) if window else length
         for start in range(first, last, CHUNK):
             part = slice(start, min(start + CHUNK, last))
-            bits -= float(
-                log2_probabilities(engine.forward(context[part], state, every=True), document.ids[part]).sum()
-            )
+            bits -= float(score(context[part], document.ids[part], state).sum())
     return Bits(bits, length, document.bytes)
+
+
+def _scores(
+    engine: Predictor[State], ids: Sequence[int], targets: Sequence[int], state: State
+) -> npt.NDArray[np.float64]:
+    return log2_probabilities(engine.forward(ids, state, every=True), targets)
 
 
 def log2_probabilities(logits_TV: FloatArray, targets: Sequence[int]) -> npt.NDArray[np.float64]:

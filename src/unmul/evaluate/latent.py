@@ -4,17 +4,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from unmul.engine.base import FloatArray
 from unmul.errors import UsageError
 from unmul.model import MatMulFreeLM, load_model
 
-__all__ = ["TorchEngine", "open_latent", "require_device"]
+__all__ = ["TorchEngine", "log2_probabilities", "open_latent", "require_device"]
+
+WHOLE = 256  # tokens of which a GPU reads a multiple: its kernels are compiled anew for lengths that are not round
 
 
 class TorchEngine:
@@ -25,18 +29,34 @@ class TorchEngine:
         self._device = model.lm_head.norm.weight.device
         self.backend = f"torch {torch.__version__}, {self._device.type}"
         self._model = model
+        self._multiple = WHOLE if self._device.type == "cuda" else 1
 
     def new_state(self) -> FloatArray:
         return np.zeros((self.config.num_hidden_layers, self.config.mixer_size), np.float32)
 
     @torch.inference_mode()
     def forward(self, ids: Sequence[int], state: FloatArray, *, every: bool = False) -> FloatArray:
-        ids_BT = torch.tensor([list(ids)], device=self._device)
-        output = self._model(ids_BT, torch.tensor(state, device=self._device)[:, None])
-        state[:] = output.state[:, 0].cpu().numpy()
-        logits_TV = output.logits[0] if every else output.logits[0, -1]  # the others need not leave the device
-        logits: FloatArray = logits_TV.float().cpu().numpy()
+        logits_TV = self._read(ids, state)
+        chosen = logits_TV if every else logits_TV[-1]  # the others need not leave the device
+        logits: FloatArray = chosen.float().cpu().numpy()
         return logits
+
+    @torch.inference_mode()
+    def log2_probabilities(
+        self, ids: Sequence[int], targets: Sequence[int], state: FloatArray
+    ) -> npt.NDArray[np.float64]:
+        """As bits.Scorer: log2 p [T] of each target after its token, taken on the device."""
+        return log2_probabilities(self._read(ids, state), targets)
+
+    def _read(self, ids: Sequence[int], state: FloatArray) -> torch.Tensor:
+        """Logits [T, V] on the device; what fills up the length on a GPU is masked, so that the state passes it by."""
+        missing = -len(ids) % self._multiple
+        ids_BT = torch.tensor([[*ids, *[0] * missing]], device=self._device)
+        mask_BT = None if self._multiple == 1 else (torch.arange(ids_BT.shape[1], device=self._device) < len(ids))[None]
+        output = self._model(ids_BT, torch.tensor(state, device=self._device)[:, None], mask_BT)
+        state[:] = output.state[:, 0].cpu().numpy()
+        logits_TV: torch.Tensor = output.logits[0, : len(ids)]
+        return logits_TV
 
     @torch.inference_mode()
     def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
@@ -46,6 +66,14 @@ class TorchEngine:
             state[:] = output.state[:, b].cpu().numpy()
         logits_BV: FloatArray = output.logits[:, -1].float().cpu().numpy()
         return logits_BV
+
+
+def log2_probabilities(logits_TV: torch.Tensor, targets: Sequence[int]) -> npt.NDArray[np.float64]:
+    """bits.log2_probabilities where the logits are."""
+    targets_T1 = torch.tensor(list(targets), device=logits_TV.device)[:, None]
+    logs_T1 = logits_TV.double().log_softmax(-1).gather(-1, targets_T1)
+    found: npt.NDArray[np.float64] = (logs_T1[:, 0] / math.log(2)).cpu().numpy()
+    return found
 
 
 def open_latent(folder: Path, device: str) -> TorchEngine:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from transformers import LlamaForCausalLM
@@ -16,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 from unmul.config import ModelConfig
 from unmul.engine.base import FloatArray
 from unmul.errors import CheckpointError
-from unmul.evaluate.latent import require_device
+from unmul.evaluate.latent import log2_probabilities, require_device
 
 __all__ = ["WindowEngine", "open_llama"]
 
@@ -49,6 +51,17 @@ class WindowEngine:
         return []
 
     def forward(self, ids: Sequence[int], state: list[int], *, every: bool = False) -> FloatArray:
+        logits: FloatArray = self._after(ids, state).float().cpu().numpy()
+        return logits if every else logits[-1]
+
+    def log2_probabilities(
+        self, ids: Sequence[int], targets: Sequence[int], state: list[int]
+    ) -> npt.NDArray[np.float64]:
+        """As bits.Scorer: log2 p [T] of each target after its token, taken on the device."""
+        return log2_probabilities(self._after(ids, state), targets)
+
+    def _after(self, ids: Sequence[int], state: list[int]) -> torch.Tensor:
+        """Logits [T, V] on the device."""
         known, text, piece = len(state), [*state, *ids], max(self._window // 2, 1)
         pieces = [(start, min(start + piece, len(text))) for start in range(known, len(text), piece)]
         windows = [text[max(end - self._window, 0) : end] for _, end in pieces]
@@ -56,8 +69,7 @@ class WindowEngine:
         found = zip(logits_BTV, windows, pieces, strict=True)
         parts = [logits_TV[len(window) - (end - start) : len(window)] for logits_TV, window, (start, end) in found]
         state[:] = text[-self._window :]
-        logits: FloatArray = torch.cat(parts).float().cpu().numpy()
-        return logits if every else logits[-1]
+        return torch.cat(parts)
 
     def step(self, ids: Sequence[int], states: Sequence[list[int]]) -> FloatArray:
         for token, state in zip(ids, states, strict=True):

@@ -4,7 +4,7 @@ A layer's instructions and what they take from the stream are written together, 
 gives the same instructions, which therefore stand once, in a loop.
 """
 
-# D width, I hidden, V vocabulary, L layers, N rows, K columns
+# D width, E width of the token mixer, I hidden, V vocabulary, L layers, N rows, K columns
 
 from __future__ import annotations
 
@@ -114,18 +114,19 @@ class _Model:
 
     def __init__(self, packed: PackedCheckpoint, parameters: Parameters) -> None:
         self._packed, self._parameters = packed, parameters
-        self._width, self._hidden = packed.config.hidden_size, packed.config.ffn_size
+        config = packed.config
+        self._width, self._mixer, self._hidden = config.hidden_size, config.mixer_size, config.ffn_size
         self._bounds = forget_bounds(packed)
         self._embeddings = self._dense("model.embeddings.weight")
         self.residual_bits = fraction_bits(self._embeddings)
-        self._norm_bits = fraction_bits(np.concatenate([self._dense(name) for name in _norm_names(packed.config)]))
+        self._norm_bits = fraction_bits(np.concatenate([self._dense(name) for name in _norm_names(config)]))
 
     def constants(self) -> list[Operation]:
         """`set` for every scalar register that holds a number of the model."""
-        width, hidden, eps = self._width, self._hidden, self._packed.config.rms_norm_eps
+        width, mixer, hidden, eps = self._width, self._mixer, self._hidden, self._packed.config.rms_norm_eps
         fixed = {
             EPS_RESIDUAL: math.ldexp(width * eps, 2 * self.residual_bits),
-            EPS_NORM: math.ldexp(width * eps, 2 * FRACTION_BITS),
+            EPS_NORM: math.ldexp(mixer * eps, 2 * FRACTION_BITS),
             EPS_WIDTH: math.ldexp(width * float(BITLINEAR_EPS), 2 * FRACTION_BITS),
             EPS_HIDDEN: math.ldexp(hidden * float(BITLINEAR_EPS), 2 * FRACTION_BITS),
             ROOT_NORM: math.ldexp(math.sqrt(width), FRACTION_BITS - self._norm_bits),
@@ -154,17 +155,21 @@ class _Model:
         """Final norm and head."""
         tape = Tape(self._parameters)
         tape.load(7, self._norm_gain("model.norm.weight"))
-        self._norm(tape, 1, 0, 7, EPS_RESIDUAL)
+        self._norm_residual(tape)
         gain_bits = self._load_gain(tape, 6, "lm_head")
         self._quantise(tape, 0, 1, 6)
         self._product(tape, "lm_head", FRACTION_BITS - gain_bits, qa=0)
         return tape
 
     def _mix_tokens(self, tape: Tape, at: str, layer: int) -> None:
-        """Everything that a product needs is loaded before it, so that the norm and row units work beside it."""
-        width = self._width
+        """Everything that a product needs is loaded before it, so that the norm and row units work beside it.
+
+        g_norm's E values are multiplied by the root of D, not of E. They come out sqrt(E / D) too small: so the
+        constants of D are right for their codes, too, and o_proj's scale makes up for it.
+        """
+        mixer = self._mixer
         tape.load(7, self._norm_gain(at + "attn_norm.weight"))
-        self._norm(tape, 1, 0, 7, EPS_RESIDUAL)
+        self._norm_residual(tape)
         i_bits = self._load_gain(tape, 6, at + "attn.i_proj")
         self._quantise(tape, 0, 1, 6)
         f_bits = self._load_gain(tape, 5, at + "attn.f_proj")
@@ -174,23 +179,24 @@ class _Model:
         self._quantise(tape, 2, 1, 4)
         tape.load(5, _fixed(1 - self._bounds[layer], BOUND_BITS))
         self._product(tape, at + "attn.f_proj", FRACTION_BITS - f_bits, vd=3, qa=1, add=0)
-        tape.emit("silu", vd=2, va=2, count=width)
+        tape.emit("silu", vd=2, va=2, count=mixer)
         tape.load(7, self._norm_gain(at + "attn.g_norm.weight"))
         o_bits = self._load_gain(tape, 6, at + "attn.o_proj")
         self._product(tape, at + "attn.g_proj", FRACTION_BITS - g_bits, vd=1, qa=2, add=0)
-        tape.emit("gate", vd=3, va=3, vb=5, count=width)
-        tape.emit("scan", vd=2, va=2, vb=3, count=width, base=0)
-        tape.emit("silu", vd=2, va=2, count=width)
-        self._norm(tape, 1, 1, 7, EPS_NORM)
-        tape.emit("mul", vd=1, va=1, vb=2, count=width)
-        self._quantise(tape, 0, 1, 6)
+        tape.emit("gate", vd=3, va=3, vb=5, count=mixer)
+        tape.emit("scan", vd=2, va=2, vb=3, count=mixer, base=0)
+        tape.emit("silu", vd=2, va=2, count=mixer)
+        tape.emit("norm", vd=1, va=1, vb=7, sa=EPS_NORM, sb=ROOT_NORM, count=mixer)
+        tape.emit("mul", vd=1, va=1, vb=2, count=mixer)
+        tape.emit("quant", qd=0, va=1, vb=6, sa=EPS_WIDTH, sb=ROOT_WIDTH, count=mixer)
         tape.load(7, self._norm_gain(at + "mlp_norm.weight"))
-        self._product(tape, at + "attn.o_proj", self.residual_bits - o_bits, vd=0, qa=0, add=1)
+        bits, lost = self.residual_bits - o_bits, math.sqrt(mixer / self._width)
+        self._product(tape, at + "attn.o_proj", bits, times=lost, vd=0, qa=0, add=1)
 
     def _mix_channels(self, tape: Tape, at: str) -> None:
         hidden = self._hidden
         gate_bits = self._load_gain(tape, 5, at + "mlp.gate_proj")
-        self._norm(tape, 1, 0, 7, EPS_RESIDUAL)
+        self._norm_residual(tape)
         self._quantise(tape, 1, 1, 5)
         down_bits = self._load_gain(tape, 6, at + "mlp.down_proj")
         bits = FRACTION_BITS - gate_bits
@@ -201,18 +207,20 @@ class _Model:
         tape.emit("quant", qd=2, va=2, vb=6, sa=EPS_HIDDEN, sb=ROOT_HIDDEN, count=hidden)
         self._product(tape, at + "mlp.down_proj", self.residual_bits - down_bits, vd=0, qa=2, add=1)
 
-    def _norm(self, tape: Tape, vd: int, va: int, vb: int, eps: int) -> None:
-        tape.emit("norm", vd=vd, va=va, vb=vb, sa=eps, sb=ROOT_NORM, count=self._width)
+    def _norm_residual(self, tape: Tape) -> None:
+        tape.emit("norm", vd=1, va=0, vb=7, sa=EPS_RESIDUAL, sb=ROOT_NORM, count=self._width)
 
     def _quantise(self, tape: Tape, qd: int, va: int, vb: int) -> None:
         tape.emit("quant", qd=qd, va=va, vb=vb, sa=EPS_WIDTH, sb=ROOT_WIDTH, count=self._width)
 
-    def _product(self, tape: Tape, name: str, bits: int, rows: range | None = None, **registers: int) -> None:
+    def _product(
+        self, tape: Tape, name: str, bits: int, rows: range | None = None, times: float = 1, **registers: int
+    ) -> None:
         """A projection whose result has FRACTION_BITS or residual_bits; `bits` is that less what the gain had."""
         weight = name + ".weight"
         count, columns = self._packed.config.tensor_shapes[weight]
         taken = rows or range(count)
-        tape.scale(math.ldexp(float(self._packed.scale(weight)), bits))
+        tape.scale(math.ldexp(times * float(self._packed.scale(weight)), bits))
         part = slice(taken.start, taken.stop)
         kind = "tmatmul" if "vd" in registers else "thead"
         tape.product(kind, (len(taken), columns), lambda: self._packed.codes(weight)[part], **registers)

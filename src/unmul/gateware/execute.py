@@ -3,7 +3,7 @@
 Vectors are [B, T, n]: B sequences in lockstep, T tokens of each at once. Only `scan` knows that tokens have an order.
 """
 
-# B sequences, T tokens, n elements, N rows
+# B sequences, T tokens, L layers, E width of the token mixer, n elements, N rows
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class _Stream:
 
 
 class Run:
-    """One pass of a program over tokens [B, T]; the state [B, L * D] is advanced in place.
+    """One pass of a program over tokens [B, T]; the state [B, L * E] is advanced in place.
 
     Members are the architectural state after the last instruction: vectors and quantised registers that were written,
     scalars, logits [B, T, V] or None, and how many elements were saturated.

@@ -23,10 +23,9 @@ def choose_parameters(config: ModelConfig, board: Board, lanes: int | None = Non
     Raises:
         GatewareError: an instruction's field or the board is too small for the model.
     """
-    widest = max(config.hidden_size, config.ffn_size)
     parameters = Parameters(
         lanes=board.lanes if lanes is None else lanes,
-        vector_depth=-(-widest // VECTOR_STEP) * VECTOR_STEP,
+        vector_depth=-(-_widest(config) // VECTOR_STEP) * VECTOR_STEP,
         state_depth=max(16, config.state_values),
         port_bytes=board.port_bytes,
         buffer_words=max(64, BUFFER_BYTES // board.port_bytes),
@@ -46,13 +45,12 @@ def check_fit(config: ModelConfig, parameters: Parameters, board: Board) -> None
     """
     if config.use_state_norm:
         raise GatewareError("use_state_norm has no instructions", "build a model with the published output gate")
-    widest = max(config.hidden_size, config.ffn_size)
     row = parameters.vector_beats(config.hidden_size)
     image = image_bytes(config, parameters)
     body = sum(beats for name, beats in _matrix_beats(config, parameters).items() if name != "lm_head.weight")
     wide = "build with fewer --lanes, or choose a board with a wider memory port"
     needs = (
-        ("vector_depth", widest, parameters.vector_depth, "give vector registers as long as the widest layer"),
+        ("vector_depth", _widest(config), parameters.vector_depth, "give vector registers as long as the widest layer"),
         ("state_depth", config.state_values, parameters.state_depth, "give the state a value per layer and channel"),
         ("vocabulary", config.vocab_size, FIELDS["count"].bounds.stop - 1, "no build holds more rows of the head"),
         ("beats of an embedding row", row, FIELDS["row_beats"].bounds.stop - 1, "build with more --lanes"),
@@ -77,9 +75,14 @@ def image_bytes(config: ModelConfig, parameters: Parameters) -> int:
         for name, shape in config.tensor_shapes.items()
         if name.endswith("norm.weight")
     )
-    bounds = config.num_hidden_layers * parameters.vector_beats(config.hidden_size) * beat
+    bounds = config.num_hidden_layers * parameters.vector_beats(config.mixer_size) * beat
     scales = (7 * config.num_hidden_layers + 1) * beat  # gate_proj is streamed as two matrices
     return config.vocab_size * row + matrices + gains + bounds + scales
+
+
+def _widest(config: ModelConfig) -> int:
+    """Elements of the longest vector: the residual stream's, a token mixer's or a channel mixer's."""
+    return max(config.hidden_size, config.mixer_size, config.ffn_size)
 
 
 def _matrix_beats(config: ModelConfig, parameters: Parameters) -> dict[str, int]:

@@ -90,6 +90,8 @@ def synthesis_report(parameters: Parameters, seeds: Sequence[int] = SEEDS) -> di
     return {
         "board": parameters.board,
         "lanes": parameters.lanes,
+        "vector_depth": parameters.vector_depth,
+        "state_depth": parameters.state_depth,
         **resources(cells, target),
         "clock_mhz_by_seed": clocks,
         "worst_clock_mhz": min(clocks.values(), default=None),

@@ -4,6 +4,9 @@ Amaranth's synchronous read port promises the old data when the same address is 
 pays for the promise per bit. So: a combinational port, a register behind it, and attributes that waive the promise.
 The reader must not depend on what a read returns in the cycle in which its address is written. The RAM is slow: a plain
 register that alone reads it costs nothing, for netlist.py moves it into the RAM, and makes its data come early.
+
+A deep memory has a power of two of words: of 32 bits, yosys then puts a few bits of all of them into each RAM. Of other
+depths it saves some RAMs by banks of whole words, but chooses among them by LUTs, and they are slow.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["BlockRam"]
+
+WHOLE_WORDS = 1024  # up to so many words of 18 bits fit one block RAM of ECP5
 
 
 class BlockRam(wiring.Component):
@@ -41,7 +46,8 @@ class BlockRam(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         attributes = {"ram_style": "block", "no_rw_check": 1}
-        m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=self._init, attrs=attributes)
+        depth = self.depth if self.depth <= WHOLE_WORDS else 1 << len(self.read_address)
+        m.submodules.memory = memory = Memory(shape=self.width, depth=depth, init=self._init, attrs=attributes)
         read, write = memory.read_port(domain="comb"), memory.write_port()
         m.d.comb += [
             read.addr.eq(self.read_address),

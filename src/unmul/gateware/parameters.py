@@ -33,7 +33,7 @@ class Parameters:
 
     lanes: int = 64  # ternary products a cycle
     vector_depth: int = 512  # elements of a vector register, and of a quantised one
-    state_depth: int = 1024  # state values on the chip, L * D
+    state_depth: int = 1024  # state values on the chip, L * E
     port_bytes: int = 8  # width of the memory port
     buffer_words: int = 2048  # port words that the stream may be ahead of the units
     program_depth: int = 64  # instructions

@@ -1,6 +1,6 @@
 """The accelerator as an engine: the program image on the weight image in NumPy, to the bit."""
 
-# B sequences, T tokens, L layers, D width, V vocabulary
+# B sequences, T tokens, V vocabulary
 
 from __future__ import annotations
 

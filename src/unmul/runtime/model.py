@@ -22,9 +22,10 @@ from unmul.runtime.answer import Answer, checked_stops
 from unmul.runtime.state import check_state, fingerprint, read_state, write_state
 from unmul.runtime.text import encode, folder_tokenizer
 
-__all__ = ["DEFAULT_MODEL", "Generation", "Model", "embedded_model", "load"]
+__all__ = ["DEFAULT_MODEL", "Generation", "Model", "embedded_model", "load", "tiny_model"]
 
-DEFAULT_MODEL = Path(__file__).parent.parent / "assets" / "default"
+ASSETS = Path(__file__).parent.parent / "assets"
+DEFAULT_MODEL, TINY_MODEL = ASSETS / "open-english", ASSETS / "tales-tiny"
 
 
 def load(path: str | Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Model:
@@ -44,9 +45,18 @@ def load(path: str | Path | None = None, *, device: str = "cpu", threads: int | 
 
 def embedded_model() -> Path:
     """The folder of the model that comes with unmul; CheckpointError where it was left out."""
-    if not DEFAULT_MODEL.is_dir():
-        raise CheckpointError("this installation has no embedded model", "give the folder of a packed model")
-    return DEFAULT_MODEL
+    return _there(DEFAULT_MODEL)
+
+
+def tiny_model() -> Path:
+    """The folder of the small model that comes with unmul, 1.2 MB: for simulated hardware, and to go on training."""
+    return _there(TINY_MODEL)
+
+
+def _there(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise CheckpointError(f"this installation has no model {folder.name}", "give the folder of a packed model")
+    return folder
 
 
 @dataclass(slots=True)

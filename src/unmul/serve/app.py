@@ -147,7 +147,8 @@ def _described(service: Service) -> Document:
             "parameters": config.parameters,
             "file_bytes": service.file_bytes,
             "state_bytes": service.state_bytes,
-            # Keys and values in 16 bits, for each layer: what a Transformer of this shape keeps of every token.
+            # Keys and values in 16 bits, for each layer: what a Transformer of this shape keeps of every token. As wide
+            # as the residual stream: it has no token mixer that expand_ratio could widen.
             "transformer_cache_bytes_per_token": 2 * 2 * config.num_hidden_layers * config.hidden_size,
             "chat": service.chats,
             "energy_source": service.meter.source,

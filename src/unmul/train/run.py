@@ -27,7 +27,7 @@ from unmul.train.meter import Energy, Meter
 from unmul.train.parallel import Replica, replicate
 from unmul.train.recipe import TYPES, Recipe
 from unmul.train.silence import Silence
-from unmul.train.start import start_from
+from unmul.train.start import earlier_training, start_from
 from unmul.train.trackers import Tracker, open_trackers
 from unmul.train.validate import validate
 from unmul.train.world import World, open_world
@@ -142,6 +142,7 @@ class Trainer:
         self.model: LanguageModel = self.family.build(config, train.seed)  # on every process the same
         if train.init:
             start_from(cast(MatMulFreeLM, self.model), train.init)  # the recipe allows no other family
+        self.before = earlier_training(train.init) if train.init else {}
         if train.checkpoint_activations:
             self.family.checkpoint_activations(self.model)
         if train.int8_backward:
@@ -217,6 +218,7 @@ class Trainer:
             "steps": self.done,
             "tokens": tokens,
             "flops": tokens * sizes.flops_per_token,
+            "before": self.before,
             "parameters": sizes.parameters,
             "inner_parameters": sizes.inner,
             "weight_bytes": weight_bytes(kind, shape),

@@ -17,12 +17,13 @@ import torch
 
 from unmul import ternary
 from unmul.checkpoint import TOKENIZER, PackedCheckpoint, is_packed, read_config, read_latent
+from unmul.checkpoint.folder import CARD, read_json
 from unmul.checkpoint.tensorfile import Array
 from unmul.config import ModelConfig
 from unmul.errors import ConfigError
 from unmul.model import MatMulFreeLM
 
-__all__ = ["start_from", "starting_model", "starting_tokenizer"]
+__all__ = ["earlier_training", "start_from", "starting_model", "starting_tokenizer"]
 
 # Of a shape, what the recipe decides anew: the tokenizer's ids, and how long the windows are.
 ANEW = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "max_position_embeddings"}
@@ -43,6 +44,13 @@ def starting_tokenizer(folder: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"train.init {folder} has no {TOKENIZER}", "give the model's own with data.tokenizer")
     return path
+
+
+def earlier_training(folder: Path) -> dict[str, int]:
+    """Steps, tokens and FLOPs of all training behind a folder's weights, as far as its training.json tells."""
+    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    before = card.get("before", {})
+    return {name: card.get(name, 0) + before.get(name, 0) for name in ("steps", "tokens", "flops")}
 
 
 def start_from(model: MatMulFreeLM, folder: Path) -> None:

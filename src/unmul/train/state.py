@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from unmul.checkpoint.folder import CARD
 from unmul.checkpoint.tensorfile import Array
 from unmul.config import ModelConfig
 from unmul.data import Shards
@@ -39,7 +40,6 @@ __all__ = ["Saver", "latest", "restore"]
 RESUME = "resume"
 MODEL = "model"
 AVERAGE = "ema"  # a model folder like the checkpoint, with the averaged weights
-CARD = "training.json"  # how the model came to be, for people and for `unmul info`
 
 # What may change between a run and its continuation without making it another run.
 FREE = {

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from models import TINY, latent_folder
+from models import TINY, WIDE, latent_folder
 from programs import SMALL, RandomProgram, outcome, twin_outcome
 
 from unmul.checkpoint import PackedCheckpoint, pack
@@ -31,15 +31,16 @@ def test_a_random_program_gives_the_twins_values_in_the_same_cycles(seed, hazard
     assert cores[0].events == cores[1].events
 
 
-def test_a_random_model_gives_the_twins_logits_and_state_in_the_same_cycles(tmp_path):
-    pack(latent_folder(tmp_path / "latent"), tmp_path / "packed")
+@pytest.mark.parametrize("shape", [TINY, WIDE], ids=["tiny", "wide"])
+def test_a_random_model_gives_the_twins_logits_and_state_in_the_same_cycles(shape, tmp_path):
+    pack(latent_folder(tmp_path / "latent", shape), tmp_path / "packed")
     compiled = compile_model(PackedCheckpoint.open(tmp_path / "packed"), SMALL)
     twin = Twin(compiled)
     engines = [SimulatedEngine(compiled, Memory(0.7, 30), simulator) for simulator in (VERILATOR, CXXRTL)]
     states, expected = [engine.new_state() for engine in engines], twin.new_state()
     for ids in ([5, 77, 130], [0]):
         logits = twin.forward(ids, expected)
-        assert logits.shape == (TINY.vocab_size,)
+        assert logits.shape == (shape.vocab_size,)
         for engine, state in zip(engines, states, strict=True):
             assert np.array_equal(engine.forward(ids, state), logits)
             assert np.array_equal(state.view(np.int32), expected.view(np.int32))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
-from models import TINY
+from models import TINY, WIDE
 from programs import SMALL
 
 from unmul.errors import GatewareError
@@ -24,9 +24,9 @@ pytestmark = [
 BOARD = replace(BOARDS["sim"], port_bytes=SMALL.port_bytes, bandwidth=0.3e9)
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    return compile_model(random_checkpoint(TINY), SMALL)
+@pytest.fixture(scope="module", params=[TINY, WIDE], ids=["tiny", "wide"])
+def compiled(request):
+    return compile_model(random_checkpoint(request.param), SMALL)
 
 
 def beats(operation):

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from models import latent_folder
+from models import TINY, WIDE, latent_folder
 
 import unmul
 from unmul.checkpoint import PackedCheckpoint
@@ -27,12 +27,12 @@ PROMPT = [5, 77, 130, 12]
 NEW = 6
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+@pytest.fixture(scope="module", params=[TINY, WIDE], ids=["tiny", "wide"])
+def compiled(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("board")
-    unmul.pack(latent_folder(folder / "latent"), folder / "packed")
+    unmul.pack(latent_folder(folder / "latent", request.param), folder / "packed")
     packed = PackedCheckpoint.open(folder / "packed")
-    chosen = choose_parameters(packed.config, boards.board("ulx3s-85f"), 16)
+    chosen = choose_parameters(WIDE, boards.board("ulx3s-85f"), 16)  # one board that holds both
     return compile_model(packed, dataclasses.replace(chosen, buffer_words=64))
 
 

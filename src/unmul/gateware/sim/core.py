@@ -1,6 +1,6 @@
 """The simulated core as an engine: tokens in, logits and architectural state out, cycles and stalls counted."""
 
-# L layers, D width, T tokens, V vocabulary
+# T tokens, V vocabulary
 
 from __future__ import annotations
 
