@@ -8,7 +8,7 @@ NATIVE := CMakeLists.txt $(shell find csrc -type f)
 .PHONY: demo test lint format fuzz docs web dev lock clean
 
 demo: .venv/.installed  ## the main job: text out of the embedded packed model
-	$(BIN)/unmul run -p "Once upon a time" -n 160 --seed 1
+	$(BIN)/unmul run -p "Once upon a time" -n 160 --seed 2
 
 test: .venv/.dev  ## the whole suite
 	$(BIN)/python -m pytest -n auto

@@ -44,7 +44,7 @@ typedef struct {
     int32_t begin_token, end_token; /* -1 where the model has none */
     int32_t threads;
     uint64_t weight_bytes; /* of ternary weights in memory, read once a token */
-    size_t state_values;   /* of float: all context; layers * width, or more where the token mixer is wider */
+    size_t state_values;   /* floats that carry all context: layers * the width of the token mixer */
     const char* kernels;   /* the instruction set in use: "avx2", "neon_dotprod", ... */
 } unmul_model_info;
 

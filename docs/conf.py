@@ -12,7 +12,7 @@ version = release = installed("unmul")
 extensions = ["myst_parser"]
 myst_heading_anchors = 3  # pages link to headings, as on a code host
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "benchmarks/reports/*.md", "src/unmul/assets/default/README.md"]
+include_patterns = ["*.md", "docs/**.md", "benchmarks/reports/*.md", "src/unmul/assets/*/README.md"]
 suppress_warnings = ["myst.header"]  # pages may begin at any level
 
 html_theme = "furo"

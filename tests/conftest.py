@@ -89,6 +89,15 @@ def device() -> str:
 
 
 @pytest.fixture
+def fenced_memory(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Triton's interpreter, kernels that leave their tensors or race with themselves are refused: see fenced.py."""
+    from fenced import fence
+
+    if device == "cpu":
+        fence(monkeypatch)
+
+
+@pytest.fixture
 def poisoned_memory() -> Iterator[None]:
     """Fresh PyTorch memory holds NaN, so that a kernel that forgets to write is seen."""
     import torch

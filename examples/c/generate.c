@@ -2,7 +2,7 @@
  *
  *     cmake -S . -B build/c -DCMAKE_BUILD_TYPE=Release && cmake --build build/c
  *     cc examples/c/generate.c -Icsrc -Lbuild/c -lunmul -Wl,-rpath,$PWD/build/c -o generate
- *     ./generate src/unmul/assets/default "Once upon a time" 40
+ *     ./generate src/unmul/assets/open-english "Once upon a time" 40
  */
 #include <stdio.h>
 #include <stdlib.h>

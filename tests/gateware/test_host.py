@@ -50,4 +50,4 @@ def test_identity_is_of_what_programs_and_images_depend_on():
 
 
 def test_words_of_memory_are_as_wide_as_the_port():
-    assert [word_bytes(space, PARAMETERS) for space in Space] == [2, 8, 4, 4, 4]
+    assert [word_bytes(space, PARAMETERS) for space in Space] == [2, 8, 4, 4, 4, 4]

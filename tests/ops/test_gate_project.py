@@ -8,7 +8,7 @@ from tolerance import BF16_STEPS, CODE_FLIPS
 from unmul.ops.bitlinear import Projection
 from unmul.ops.gate_project import naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 1, 3), (63, 100, 41), (17, 500, 70)]
 IDS = ["M{}-D{}-N{}".format(*size) for size in SIZES]
@@ -50,3 +50,14 @@ def test_leading_dimensions_are_kept(device: str) -> None:
     g, h, outer, inner, weight = inputs(6, 20, 7, device)
     y = call(triton)(g, h, outer, inner, weight)
     assert torch.equal(call(triton)(g.view(2, 3, 20), h.view(2, 3, 20), outer, inner, weight), y.view(2, 3, 7))
+
+
+def test_inputs_may_be_parts_of_wider_rows(device: str) -> None:
+    from unmul.ops.gate_project import triton
+
+    def parts(module):
+        return lambda both, *rest: call(module)(both[:, 20:50], both[:, 50:], *rest)
+
+    wide = random(device, 6, 80, seed=1)
+    errors = distances(parts(triton), parts(naive), [wide, *inputs(6, 30, 7, device)[2:]])
+    assert {name: error for name, error in errors.items() if not error < CODE_FLIPS} == {}

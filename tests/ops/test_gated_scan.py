@@ -7,7 +7,7 @@ from tolerance import BF16_STEPS, FLOAT32_SUMS
 
 from unmul.ops.gated_scan import PADDING, START, naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 1, 1), (2, 63, 7), (1, 70, 33), (2, 32, 20), (1, 96, 5)]
 IDS = ["B{}-T{}-D{}".format(*size) for size in SIZES]
@@ -53,6 +53,16 @@ def test_sixteen_bit_gates_keep_a_float32_carry(device: str) -> None:
     errors = distances(call(triton, None), call(naive, None), inputs(1, 100, 9, device, torch.bfloat16))
     assert {name: error for name, error in errors.items() if not error < BF16_STEPS} == {}
     assert errors["output 1"] < 5 * FLOAT32_SUMS
+
+
+def test_a_state_may_lie_in_memory_by_columns(device: str) -> None:
+    from unmul.ops.gated_scan import triton
+
+    def by_columns(module):
+        return lambda f, i, state, bound: module.gated_scan(f, i, state.T.contiguous().T, bound, None)
+
+    errors = distances(by_columns(triton), by_columns(naive), inputs(3, 5, 7, device))
+    assert {name: error for name, error in errors.items() if not error < 5 * FLOAT32_SUMS} == {}
 
 
 def test_no_bound_is_a_bound_of_zero(device: str) -> None:

@@ -8,7 +8,7 @@ from tolerance import BF16_STEPS, CODE_FLIPS
 from unmul.ops.bitlinear import Projection
 from unmul.ops.head_loss import IGNORED, naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 5, 3), (63, 100, 131), (20, 300, 500)]
 IDS = ["M{}-K{}-V{}".format(*size) for size in SIZES]
@@ -60,6 +60,15 @@ def test_no_gradient_is_made_when_none_is_wanted(device: str, monkeypatch) -> No
     arguments = [tensor.detach() for tensor in inputs(9, 20, 30, device)]
     wanted = targets(9, 30, device)
     assert torch.allclose(call(triton, wanted)(*arguments), call(naive, wanted)(*arguments), rtol=1e-4)
+
+
+def test_targets_may_be_a_column_of_a_table(device: str) -> None:
+    from unmul.ops.head_loss import triton
+
+    x, *rest = inputs(9, 20, 30, device)
+    table = torch.stack([torch.zeros_like(targets(9, 30, device)), targets(9, 30, device)], 1)
+    losses = [call(module, table[:, 1:])(x[:, None], rest[0][:, None], *rest[1:]) for module in (triton, naive)]
+    assert torch.allclose(*losses, rtol=1e-4)
 
 
 def test_the_backward_products_of_the_head_are_never_in_8_bits(device: str) -> None:

@@ -9,7 +9,7 @@ from unmul import ternary
 from unmul.ops.bitlinear import EPS, Projection
 from unmul.ops.norm_project import naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 1, 5, 3), (3, 63, 100, 41), (1, 37, 500, 70)]
 IDS = ["G{}-M{}-K{}-N{}".format(*size) for size in SIZES]

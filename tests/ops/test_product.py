@@ -6,7 +6,7 @@ from tolerance import BF16_ROUNDING, relative_l2
 
 from unmul.ops.product import naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 1, 1, 1), (3, 63, 100, 65), (1, 200, 129, 300), (2, 130, 1000, 17)]
 IDS = ["G{}-M{}-K{}-N{}".format(*size) for size in SIZES]

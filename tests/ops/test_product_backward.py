@@ -7,7 +7,7 @@ from tolerance import BF16_ROUNDING, INT8_GRADIENTS, relative_l2
 from unmul.errors import UsageError
 from unmul.ops.product_backward import naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 1, 1, 1), (3, 63, 100, 65), (1, 200, 129, 300), (2, 144, 96, 70)]
 IDS = ["G{}-M{}-K{}-N{}".format(*size) for size in SIZES]

@@ -8,7 +8,7 @@ from tolerance import BF16_STEPS, CODE_FLIPS
 from unmul.ops.bitlinear import Projection
 from unmul.ops.swiglu_project import naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 1, 3), (63, 100, 41), (17, 500, 70)]
 IDS = ["M{}-I{}-N{}".format(*size) for size in SIZES]
@@ -40,3 +40,13 @@ def test_sixteen_bit_inputs_stay_near(device: str) -> None:
 
     errors = distances(call(triton), call(naive), inputs(40, 130, 33, device, torch.bfloat16))
     assert {name: error for name, error in errors.items() if not error < BF16_STEPS} == {}
+
+
+def test_inputs_may_be_parts_of_wider_rows(device: str) -> None:
+    from unmul.ops.swiglu_project import triton
+
+    def part(module):
+        return lambda wide, *rest: call(module)(wide[:, 20:], *rest)
+
+    errors = distances(part(triton), part(naive), [random(device, 6, 80, seed=1), *inputs(6, 30, 7, device)[1:]])
+    assert {name: error for name, error in errors.items() if not error < CODE_FLIPS} == {}

@@ -5,7 +5,7 @@ import torch
 
 from unmul.ops.ternarise import naive
 
-pytestmark = pytest.mark.usefixtures("poisoned_memory")
+pytestmark = pytest.mark.usefixtures("poisoned_memory", "fenced_memory")
 
 SIZES = [(1, 1, 1), (3, 63, 77), (2, 500, 41), (1, 33, 1000)]
 IDS = ["G{}-N{}-K{}".format(*size) for size in SIZES]

@@ -233,6 +233,15 @@ def test_a_step_gone_wrong_leaves_the_last_checkpoint_alone(recipe_file, tmp_pat
     assert [folder.name for folder in (tmp_path / "out").glob("step-*")] == ["step-0000005"]
 
 
+def test_a_gpu_that_gives_up_is_one_sentence_with_a_way_on(recipe_file, tmp_path, monkeypatch):
+    def fails(*ignored):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nSearch for `cudaErrorLaunchFailure'")
+
+    monkeypatch.setattr(loop, "loss_of", fails)
+    with pytest.raises(TrainingError, match=r"CUDA error: unspecified launch failure\): .* with --resume"):
+        run(load_recipe(recipe_file), out=tmp_path / "out", lines=True)
+
+
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [

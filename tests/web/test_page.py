@@ -146,7 +146,7 @@ def test_it_writes_what_the_native_engine_writes_and_goes_on_without_a_gap(page)
     page.get_by_role("button", name="Continue").click()
     finished(page)
     assert text_of(page) == natives_own("Once upon a time", 160, temperature=0)
-    assert page.locator("#state").text_content() == "4.1 kB"
+    assert page.locator("#state").text_content() == "61.4 kB"
     assert page.locator("#length").text_content() == "165 tokens"
     assert float(page.locator("#speed").text_content().split()[0].replace(",", "")) > 0
 

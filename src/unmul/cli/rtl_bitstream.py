@@ -15,9 +15,9 @@ def bitstream(build: Path, /, *, out: Path, clock: float | None = None, seed: in
     The weights are not in it: a host sends them (see docs/rtl.md).
 
     Args:
-        build: folder that unmul rtl build has written, for ulx3s-85f.
+        build: folder that unmul rtl build has written, for ulx3s-85f or ecpix5-85f.
         out: folder that is written; an older bitstream there is replaced.
-        clock: MHz of the core and of the SDRAM; the build's own when left out.
+        clock: MHz of the core and of the memory's controller; the build's own when left out.
         seed: of place and route.
         json: write one JSON document, the report, instead of text.
     """

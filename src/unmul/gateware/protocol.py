@@ -28,6 +28,7 @@ class Space(IntEnum):
     STATE = 2  # int32
     RUN = 3  # read only: each word is the token that comes after the one before; the address is the first, with flags
     STATUS = 4  # read only, see Status
+    CONTROL = 5  # u32, registers of the memory controller, where it has any
 
 
 class Status(IntEnum):

@@ -19,6 +19,7 @@ from unmul.errors import TrainingError
 from unmul.ops.ternarise.held import hold_codes
 from unmul.train.family import LanguageModel
 from unmul.train.graph import Recorded
+from unmul.train.muon import Muon
 from unmul.train.parallel import Replica
 from unmul.train.recipe import TrainPart
 from unmul.train.schedule import rate, weight_decay
@@ -54,8 +55,7 @@ def make_optimizers(model: LanguageModel, train: TrainPart) -> list[torch.optim.
     head = [parameter for name, parameter in named.items() if name.endswith(HEAD)]
     others = [parameter for name, parameter in named.items() if not name.endswith((LAYERS, HEAD))]
     if train.optimizer == "muon":
-        muon = torch.optim.Muon(layers, train.lr, train.weight_decay, adjust_lr_fn="match_rms_adamw")
-        return [muon, _adamw(head, others, train)]
+        return [Muon(layers, train.lr, train.weight_decay), _adamw(head, others, train)]
     return [_adamw([*layers, *head], others, train)]
 
 

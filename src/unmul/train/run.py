@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 
 from unmul.data import Batches, Shards, open_shards
-from unmul.errors import ConfigError, UsageError
+from unmul.errors import ConfigError, TrainingError, UsageError
 from unmul.model import MatMulFreeLM
 from unmul.train import state
 from unmul.train.ema import Average
@@ -77,8 +77,18 @@ def run(recipe: Recipe, *, out: Path | None = None, resume: bool = False, lines:
     out = out or Path("runs") / recipe.name
     # What is left in float32, validation above all, is meant: no TF32 products.
     torch.set_float32_matmul_precision("highest")
-    with open_world(recipe.train) as world:
+    with open_world(recipe.train) as world, _failures_of_the_gpu():
         return _run(recipe, world, out, resume, lines)  # apart, so that no wrapped model outlives the world
+
+
+@contextmanager
+def _failures_of_the_gpu() -> Iterator[None]:
+    """Say in one sentence that the GPU failed: nothing in this process reaches it any more; checkpoints are sound."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        cause, remedy = str(error).splitlines()[0], "go on from the last checkpoint with --resume"
+        raise TrainingError(f"the GPU failed ({cause})", f"{remedy}; docs/train.md says how to find out why") from error
 
 
 def _run(recipe: Recipe, world: World, out: Path, resume: bool, lines: bool) -> Result:

@@ -1,23 +1,22 @@
-"""ULX3S in Verilator, SDRAM model behind its pads, as the serial line that its host would open."""
+"""A board in Verilator, a model of its memory behind the pins, as the serial line that its host would open."""
 
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 from unmul.gateware.parameters import Parameters
-from unmul.gateware.sim.library import simulated_library
+from unmul.gateware.sim.library import SIM, simulated_library
 from unmul.gateware.sim.verilator import VERILATOR
 
-__all__ = ["SimulatedBoard"]
+__all__ = ["DIVISOR", "SimulatedBoard"]
 
-SHIM = Path(__file__).with_name("board.cpp")
 DIVISOR = 8  # cycles a bit: a fast line, for what is simulated is the board
 LIMIT_CYCLES = 10**7  # that a read waits: the line's timeout
 
 
 class SimulatedBoard:
-    """A line for host.Board. Members: fault, the first rule of the SDRAM's data sheet that was broken, or ""; cycles.
+    """A line for host.Board, ULX3S's. Members: fault, the first rule of the memory's data sheet that was broken, or "";
+    cycles.
 
     Raises:
         GatewareError: there is no C++ compiler, or it or Verilator fails.
@@ -25,7 +24,7 @@ class SimulatedBoard:
     """
 
     def __init__(self, parameters: Parameters) -> None:
-        self._library = _library(parameters)
+        self._library = _typed(self._build(parameters))
         self._handle = ctypes.c_void_p(self._library.board_new(parameters.clock_mhz, DIVISOR))
 
     def __del__(self) -> None:
@@ -47,9 +46,15 @@ class SimulatedBoard:
         """Hold the line low for longer than a byte."""
         self._library.board_break(self._handle)
 
+    def _build(self, parameters: Parameters) -> ctypes.CDLL:
+        from unmul.gateware.soc.ulx3s import Ulx3s
+        from unmul.gateware.verilog import component_verilog
+
+        return simulated_library(component_verilog(Ulx3s(parameters, DIVISOR)), SIM / "ulx3s.cpp", VERILATOR)
+
     @property
     def fault(self) -> str:
-        """The first rule of the SDRAM's data sheet that was broken."""
+        """The first rule of the memory's data sheet that was broken."""
         found: bytes = self._library.board_fault(self._handle)
         return found.decode()
 
@@ -59,11 +64,8 @@ class SimulatedBoard:
         return int(self._library.board_cycles(self._handle))
 
 
-def _library(parameters: Parameters) -> ctypes.CDLL:
-    from unmul.gateware.soc.ulx3s import Ulx3s
-    from unmul.gateware.verilog import component_verilog
-
-    library = simulated_library(component_verilog(Ulx3s(parameters, DIVISOR)), SHIM, VERILATOR)
+def _typed(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Declare the functions of serial.h."""
     handle, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     signatures = {
         "new": (handle, [ctypes.c_double, ctypes.c_uint]),

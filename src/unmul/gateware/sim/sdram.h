@@ -168,7 +168,18 @@ private:
 // The registers at the pads of a verilated controller, one on each way, with the part behind them.
 class Pads {
 public:
+    static constexpr double kStart = 250;
+
     explicit Pads(double clock_mhz) : part(clock_mhz) {}
+
+    const std::string& fault() const { return part.fault(); }
+
+    template <class Design>
+    void reset(Design& design) {
+        design.rst = 1;
+        cycle(design);
+        design.rst = 0;
+    }
 
     // One cycle of a verilated design that has the controller's pins.
     template <class Design>

@@ -25,8 +25,8 @@ CORE_PORTS = (
 
 
 class Link(wiring.Component):
-    """Members: received with received_valid, of the line; sent, a stream; memory, of the weights; running, the memory
-    is the core's; the core's host side.
+    """Members: received with received_valid, of the line; sent, a stream; memory, of the weights; control, of the
+    memory controller's registers; running, the memory is the core's; the core's host side.
     """
 
     def __init__(self, parameters: Parameters) -> None:
@@ -37,6 +37,7 @@ class Link(wiring.Component):
                 "received_valid": In(1),
                 "sent": Out(stream.Signature(8)),
                 "memory": Out(MemoryPort(8 * parameters.port_bytes)),
+                "control": Out(MemoryPort(32)),
                 "running": Out(1),
                 "start": Out(1),
                 "token": Out(16),
@@ -54,6 +55,7 @@ class Link(wiring.Component):
                 "state_read_data": In(ELEMENT),
             }
         )
+        self._ports = {Space.MEMORY: self.memory, Space.CONTROL: self.control}
         self._command, self._address, self._left = Signal(8), Signal(32), Signal(32)  # the header, in its order
         self._word = Signal(8 * max(8, parameters.port_bytes))  # the lowest byte goes out, a new one enters at the top
         self._at, self._last = Signal(range(len(self._word))), Signal(range(len(self._word)))  # bytes
@@ -81,8 +83,9 @@ class Link(wiring.Component):
             with m.State("RUN"), m.If(self.done):
                 m.d.sync += self._address.eq(self.next_token)
                 self._answer(m, self.next_token)
-            with m.State("MEMORY"), m.If(self.memory.data_valid):
-                self._answer(m, self.memory.data)
+            for space, port in self._ports.items():
+                with m.State(space.name), m.If(port.data_valid):
+                    self._answer(m, port.data)
             with m.State("REGISTER"):
                 self._answer(m, Mux(self._is(Space.STATE), self.state_read_data, self._status()))
             with m.State("GIVE"):
@@ -93,11 +96,14 @@ class Link(wiring.Component):
 
     def _connect(self, m: Module) -> None:
         """Address and word stand at every place; strobes say which of them takes it."""
-        request = self.memory.requests.payload
+        for space, port in self._ports.items():
+            request = port.requests.payload
+            m.d.comb += [
+                request.address.eq(self._address),
+                request.write.eq(self._command & WRITE != 0),
+                request.data.eq(self._top(space)),
+            ]
         m.d.comb += [
-            request.address.eq(self._address),
-            request.write.eq(self._command & WRITE != 0),
-            request.data.eq(self._top(Space.MEMORY)),
             self.program_address.eq(self._address),
             self.program_data.eq(self._top(Space.PROGRAM)),
             self.state_address.eq(self._address),
@@ -151,21 +157,21 @@ class Link(wiring.Component):
 
     def _store(self, m: Module) -> None:
         """Nothing comes over the line meanwhile: a byte takes longer than any memory."""
-        memory = self._is(Space.MEMORY)
-        m.d.comb += [
-            self.memory.requests.valid.eq(memory),
-            self.program_write.eq(self._is(Space.PROGRAM)),
-            self.state_write.eq(self._is(Space.STATE)),
-        ]
-        with m.If(~memory | self.memory.requests.ready):
+        waits = Signal()
+        for space, port in self._ports.items():
+            with m.If(self._is(space)):
+                m.d.comb += [port.requests.valid.eq(1), waits.eq(~port.requests.ready)]
+        m.d.comb += [self.program_write.eq(self._is(Space.PROGRAM)), self.state_write.eq(self._is(Space.STATE))]
+        with m.If(~waits):
             self._advance(m)
 
     def _ask(self, m: Module) -> None:
         with m.Switch(self._command[:7]):
-            with m.Case(Space.MEMORY):
-                m.d.comb += self.memory.requests.valid.eq(1)
-                with m.If(self.memory.requests.ready):
-                    m.next = "MEMORY"
+            for space, port in self._ports.items():
+                with m.Case(space):
+                    m.d.comb += port.requests.valid.eq(1)
+                    with m.If(port.requests.ready):
+                        m.next = space.name
             with m.Case(Space.RUN):
                 m.d.comb += self.start.eq(1)
                 m.next = "RUN"

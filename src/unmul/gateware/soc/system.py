@@ -18,12 +18,14 @@ RESET_CYCLES = 128  # more than the longest pipeline's
 
 
 class System(wiring.Component):
-    """Members: rx and tx, the serial line of `divisor` cycles a bit; memory, of the weights."""
+    """Members: rx and tx, the serial line of `divisor` cycles a bit; memory, of the weights; control, of the memory
+    controller's registers.
+    """
 
     def __init__(self, parameters: Parameters, divisor: int) -> None:
         self._parameters, self._divisor = parameters, divisor
         memory = Out(MemoryPort(8 * parameters.port_bytes))
-        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "memory": memory})
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "memory": memory, "control": Out(MemoryPort(32))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -32,6 +34,7 @@ class System(wiring.Component):
         core, link, reset = Core(self._parameters), Link(self._parameters), self._reset(m, receiver.broken)
         m.submodules.core, m.submodules.link = ResetInserter(reset)(core), ResetInserter(reset)(link)
         wiring.connect(m, link.sent, sender.bytes)
+        wiring.connect(m, wiring.flipped(self.control), link.control)
         m.d.comb += [
             receiver.line.eq(self.rx),
             self.tx.eq(sender.line),

@@ -13,9 +13,11 @@ from unmul.gateware.parameters import Parameters
 from unmul.gateware.soc.sdram import Sdram, SdramPart, SdramPins
 from unmul.gateware.soc.system import System
 
-__all__ = ["Ulx3s", "Ulx3sTop"]
+__all__ = ["CRYSTAL_MHZ", "SDRAM_PHASE", "Ulx3s", "Ulx3sTop"]
 
 PART = SdramPart()
+CRYSTAL_MHZ = 25
+SDRAM_PHASE = 270  # degrees by which the part's clock is late: docs/rtl.md says why
 
 
 class Ulx3s(wiring.Component):
@@ -32,12 +34,13 @@ class Ulx3s(wiring.Component):
         wiring.connect(m, system.memory, sdram.memory)
         wiring.connect(m, wiring.flipped(self.pins), sdram.pins)
         m.d.comb += [system.rx.eq(self.rx), self.tx.eq(system.tx)]
+        m.d.comb += [system.control.requests.ready.eq(1), system.control.data_valid.eq(1)]  # it has no registers
         return m
 
 
 class Ulx3sTop(Elaboratable):
     """Ulx3s between the board's pins and its clock, which a module `pll` makes of the crystal's: clko of the core,
-    and `shifted`, of the SDRAM; see bitstream.py.
+    and `shifted`, of the SDRAM; see designs.py.
     """
 
     def __init__(self, parameters: Parameters, divisor: int) -> None:

@@ -39,7 +39,7 @@ class _GateProject(torch.autograd.Function):
         ctx: Any, g: torch.Tensor, h: torch.Tensor, outer: torch.Tensor, eps: float,
         c_1ND: torch.Tensor, m_1: torch.Tensor, inner: torch.Tensor, weight: torch.Tensor, int8_backward: bool,
     ) -> torch.Tensor:  # fmt: skip
-        g_MD, h_MD = g.reshape(-1, g.shape[-1]), h.reshape(-1, g.shape[-1])
+        g_MD, h_MD = (part.reshape(-1, g.shape[-1]).contiguous() for part in (g, h))
         q_1MD, s_1M = _gate_quantise(g_MD, h_MD, outer, inner, eps)
         y_1MN = product(q_1MD, s_1M, c_1ND, m_1, g.dtype)
         ctx.save_for_backward(g_MD, h_MD, outer, inner, q_1MD, s_1M, c_1ND, m_1)
@@ -66,7 +66,7 @@ def _gate_quantise(
     q, s = _gate_quantise_outputs(g, h, outer, inner, eps)
     rows, columns = g.shape
     _gate_quantise_kernel[(rows,)](
-        g.contiguous(), h.contiguous(), outer, inner, q, s, columns, eps, EPS, block(columns), num_warps=warps(columns)
+        g, h, outer, inner, q, s, columns, eps, EPS, block(columns), num_warps=warps(columns)
     )
     return q, s
 

@@ -36,7 +36,8 @@ def gated_scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Every state [B, T, D] in i's dtype and the last one [B, D] in float32; see naive.gated_scan."""
     mask_BT = None if mask_BT is None else mask_BT.to(torch.int8).contiguous()
-    h_BTD, last_BD = _GatedScan.apply(f_BTD.contiguous(), i_BTD.contiguous(), state_BD.float(), bound_D, mask_BT)
+    gates = f_BTD.contiguous(), i_BTD.contiguous()
+    h_BTD, last_BD = _GatedScan.apply(*gates, state_BD.float().contiguous(), bound_D, mask_BT)
     return h_BTD, last_BD
 
 
@@ -69,7 +70,7 @@ def _scan(
     pieces = triton.cdiv(time, segment)
     decay, value = (state, state) if pieces == 1 else carries(f, i, bound, mask, segment, ROWS, WIDTH)
     _scan_kernel[(triton.cdiv(width, WIDTH), pieces, batch)](
-        f, i, state.contiguous(), f if bound is None else bound, f if mask is None else mask, decay, value, h, last,
+        f, i, state, f if bound is None else bound, f if mask is None else mask, decay, value, h, last,
         time, width, segment, bound is not None, mask is not None, pieces > 1, time % ROWS == 0, ROWS, WIDTH,
         num_warps=1,
     )  # fmt: skip
@@ -141,7 +142,7 @@ def _scan_backward(
     shares = state.new_empty((batch * pieces, width))  # of the bound's gradient, one for each segment
     split = carries_backward(f, grad, bound, mask, segment, BACKWARD_ROWS, WIDTH) if pieces > 1 else (state, state)
     _scan_backward_kernel[(triton.cdiv(width, WIDTH), pieces, batch)](
-        grad, grad_last.contiguous(), f, i, h, state.contiguous(), f if bound is None else bound,
+        grad, grad_last.contiguous(), f, i, h, state, f if bound is None else bound,
         f if mask is None else mask, *split, grad_f, grad_i, grad_state, shares, time, width, segment,
         bound is not None, mask is not None, pieces > 1, time % BACKWARD_ROWS == 0, BACKWARD_ROWS, WIDTH, num_warps=1,
     )  # fmt: skip

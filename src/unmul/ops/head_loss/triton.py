@@ -54,7 +54,7 @@ class _HeadLoss(torch.autograd.Function):
         added = None if delta is None else delta.reshape(rows.shape)
         summed_MK, q_1MK, s_1M = norm_quantise(rows, added, outer, [inner], eps, dtype)
         wanted = any(ctx.needs_input_grad)
-        loss, grad_n, grad_w = _chunked_loss(q_1MK, s_1M, c_1VK, m_1, targets.reshape(-1), dtype, wanted)
+        loss, grad_n, grad_w = _chunked_loss(q_1MK, s_1M, c_1VK, m_1, targets.reshape(-1).contiguous(), dtype, wanted)
         ctx.save_for_backward(summed_MK, outer, inner, grad_n, grad_w)
         ctx.eps, ctx.shape, ctx.latent = eps, x.shape, weight.is_floating_point()
         ctx.dtypes = x.dtype, None if delta is None else delta.dtype, weight.dtype

@@ -36,7 +36,7 @@ class _SwigluProject(torch.autograd.Function):
         ctx: Any, u: torch.Tensor, c_1NI: torch.Tensor, m_1: torch.Tensor, gain: torch.Tensor, weight: torch.Tensor,
         int8_backward: bool,
     ) -> torch.Tensor:  # fmt: skip
-        u_M2I = u.reshape(-1, u.shape[-1])
+        u_M2I = u.reshape(-1, u.shape[-1]).contiguous()
         q_1MI, s_1M = _swiglu_quantise(u_M2I, gain)
         y_1MN = product(q_1MI, s_1M, c_1NI, m_1, u.dtype)
         ctx.save_for_backward(u_M2I, gain, c_1NI, m_1)  # the widest operand is made again rather than kept
@@ -60,7 +60,7 @@ def _swiglu_quantise(u: torch.Tensor, gain: torch.Tensor) -> tuple[torch.Tensor,
     q, s = _swiglu_quantise_outputs(u, gain)
     rows, columns = q.shape[1:]
     size = block(columns)
-    _swiglu_quantise_kernel[(rows,)](u.contiguous(), gain, q, s, columns, EPS, size, num_warps=warps(columns))
+    _swiglu_quantise_kernel[(rows,)](u, gain, q, s, columns, EPS, size, num_warps=warps(columns))
     return q, s
 
 

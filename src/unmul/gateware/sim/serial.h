@@ -1,25 +1,24 @@
-// A verilated board with its SDRAM, at the other end of a serial line, as plain C functions for ctypes.
+// A verilated board at the other end of a serial line, as plain C functions for ctypes. Whoever includes this has said
+// what is behind the board's pins as Pads: reset(top), cycle(top), start, microseconds until it hears, and fault().
+#pragma once
+
 #include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
 
 #include "Vcore.h"
-#include "sdram.h"
 #include "verilated.h"
 
 namespace {
 
 constexpr int kBits = 10;      // of a byte, with start and stop
-constexpr double kStart = 250;  // microseconds before a host speaks: the SDRAM has started then
 
 struct Board {
     Board(double clock_mhz, unsigned divisor) : pads(clock_mhz), divisor(divisor) {
         top.rx = 1;
-        top.rst = 1;
-        pads.cycle(top);
-        top.rst = 0;
-        while (double(cycles) < kStart * clock_mhz) cycle();
+        pads.reset(top);
+        while (double(cycles) < Pads::kStart * clock_mhz) cycle();
     }
 
     void cycle() {
@@ -54,7 +53,7 @@ struct Board {
 
     VerilatedContext context;
     Vcore top{&context};
-    sdram::Pads pads;
+    Pads pads;
     unsigned divisor;
     int left = 0;
     unsigned wait = 0;
@@ -69,7 +68,7 @@ extern "C" {
 
 Board* board_new(double clock_mhz, unsigned divisor) { return std::make_unique<Board>(clock_mhz, divisor).release(); }
 void board_delete(Board* board) { delete board; }
-const char* board_fault(const Board* board) { return board->pads.part.fault().c_str(); }
+const char* board_fault(const Board* board) { return board->pads.fault().c_str(); }
 uint64_t board_cycles(const Board* board) { return board->cycles; }
 
 void board_write(Board* board, const uint8_t* content, size_t size) {
