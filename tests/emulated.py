@@ -26,11 +26,12 @@ STRUCTS = {"pack.cu": "Matrix", "decode.cu": "Model, Workspace, Call", "prefill.
 
 
 class EmulatedDevice:
-    """engine.cuda.device.Device on this CPU, with few multiprocessors. Fresh memory that a kernel must not count on."""
+    """engine.cuda.device.Device on this CPU, with more multiprocessors than the narrow model has units of its
+    width. Fresh memory that a kernel must not count on."""
 
     name = "emulated"
 
-    def __init__(self, folder: Path, *, multiprocessors: int = 3, shared_bytes: int = 227 << 10) -> None:
+    def __init__(self, folder: Path, *, multiprocessors: int = 4, shared_bytes: int = 227 << 10) -> None:
         self.multiprocessors, self.shared_bytes = multiprocessors, shared_bytes
         self._folder = folder
         self._memory: dict[int, npt.NDArray[np.uint8]] = {}

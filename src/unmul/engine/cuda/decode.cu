@@ -1,11 +1,11 @@
 // Tokens of a batch, one after another, in one launch that keeps every multiprocessor until the last token is chosen.
 //
-// A token is 4 L + 1 products with a barrier of the whole grid after each. A block owns the same units of every product
-// and its warps split their tiles. Weights do not depend on what was computed, so each warp asks for its next tiles long
-// before it may use them: the stream of weights runs on through the barriers, and across layers and tokens.
+// A token is 4 L + 1 products; each reads what all blocks made in the one before (exchange.cuh). A block owns the same units
+// of every product and its warps split their tiles. Weights do not depend on what was computed, so each warp asks for its next
+// tiles long before it may use them: the stream of weights runs on from product to product, across layers and tokens.
 // UNMUL_GROUPS: groups of 8 sequences. UNMUL_FUSED: every block prepares the rows for itself in shared memory, which for
 // one or two sequences is cheaper than one more barrier. UNMUL_DEPTH: tiles that a warp asks for ahead. UNMUL_SHARED: bytes.
-#include "stream.cuh"
+#include "exchange.cuh"
 
 // Before anything else: what is constant in a launch, and sums of zero.
 UNMUL_DEVICE void begin(Shared& shared, const Workspace& space, const Call& call) {
@@ -26,7 +26,7 @@ UNMUL_DEVICE void begin(Shared& shared, const Workspace& space, const Call& call
 class Decoder {
 public:
     UNMUL_DEVICE Decoder(const Model& model, const Workspace& space, const Call& call, Shared& shared)
-        : model_(model), space_(space), call_(call), shared_(shared), barrier_(space.barrier),
+        : model_(model), space_(space), call_(call), shared_(shared), exchange_(space, call.time),
           stream_(model.weights, shared, call.count) {}
 
     UNMUL_DEVICE void run() {
@@ -36,15 +36,17 @@ public:
             for (int n = 0; n <= kHead * kLayers; ++n) {
                 layer_ = n / kHead;
                 product_ = layer_ == kLayers ? int(kHead) : n % kHead;
-                prepare();
-                multiply();
-                barrier_.arrive();
+                if (!kFused || shared_.first[product_] < shared_.last[product_]) {
+                    prepare();
+                    multiply();
+                }
+                exchange_.end();
                 stream_.fill();
             }
             if (call_.choices == nullptr || !choose()) break;
         }
         wait_copies<0>();
-        barrier_.leave();
+        exchange_.leave();
     }
 
 private:
@@ -54,47 +56,42 @@ private:
         if (product_ == kMixOut) return prepare_mix_out();
         if (product_ == kChannelOut) return prepare_channel_out();
         const NormedRow row(model_, layer_, product_);
-        barrier_.wait();
+        exchange_.begin();
         each_row([&](int b) {
-            Share<kWidth> x;
-            x.load(space_.x + b * kWidthPadded);
-            row.apply(x, input(), stride(kWidthPadded), b, shared_.scratch);
+            Share<kWidth> x[1];
+            exchange_.receive(x, kRowX, b);
+            row.apply(x[0], input(), stride(kWidthPadded), b, shared_.scratch);
         });
     }
 
     UNMUL_DEVICE void prepare_mix_in() {
         const MixInRow row(model_, layer_);
-        if (layer_ > 0) barrier_.wait();
+        if (layer_ > 0) exchange_.begin();
         each_row([&](int b) {
-            Share<kWidth> x;
-            if (layer_ > 0) {
-                x.load(space_.x + b * kWidthPadded);
-            } else {
-                embed(x, model_, shared_.token[b]);
-                if (b % gridDim.x == blockIdx.x) x.store(space_.x + b * kWidthPadded);
-            }
-            row.apply(x, input(), stride(kWidthPadded), b, shared_.scratch);
+            Share<kWidth> x[1];
+            if (layer_ > 0) exchange_.receive(x, kRowX, b);
+            else embed(x[0], model_, shared_.token[b]);
+            row.apply(x[0], input(), stride(kWidthPadded), b, shared_.scratch);
         });
     }
 
     UNMUL_DEVICE void prepare_mix_out() {
         const MixOutRow row(model_, layer_);
-        barrier_.wait();
+        exchange_.begin();
         each_row([&](int b) {
-            Share<kMixer> gate, hidden;
-            gate.load(space_.gate + b * kMixerPadded);
-            hidden.load(space_.hidden + b * kMixerPadded);
-            row.apply(gate, hidden, input(), stride(kMixerPadded), b, shared_.scratch);
+            Share<kMixer> x[2];
+            exchange_.receive(x, kRowGate, b);
+            row.apply(x[0], x[1], input(), stride(kMixerPadded), b, shared_.scratch);
         });
     }
 
     UNMUL_DEVICE void prepare_channel_out() {
         const ChannelOutRow row(model_, layer_);
-        barrier_.wait();
+        exchange_.begin();
         each_row([&](int b) {
-            Share<kHidden> z;
-            z.load(space_.wide + b * kHiddenPadded);
-            row.apply(z, input(), stride(kHiddenPadded), b, shared_.scratch);
+            Share<kHidden> z[1];
+            exchange_.receive(z, kRowWide, b);
+            row.apply(z[0], input(), stride(kHiddenPadded), b, shared_.scratch);
         });
     }
 
@@ -104,7 +101,7 @@ private:
             prefetch(state(b) + channel);
             prefetch(bounds() + channel);
         } else if (product_ == kMixOut || product_ == kChannelOut) {
-            prefetch(space_.x + b * kWidthPadded + channel);
+            exchange_.touch(kRowX, b, channel);
         }
     }
 
@@ -113,12 +110,18 @@ private:
         if (product_ == kMixIn) {
             if (channel < kMixer) recur(channel, b, y);
         } else if (product_ == kChannelIn) {
-            if (channel < kHidden) space_.wide[b * kHiddenPadded + channel] = silu(y[0]) * y[1];
+            if (channel < kHidden) exchange_.send(kRowWide, b, channel, silu(y[0]) * y[1]);
         } else if (product_ == kHead) {
             if (channel < kVocabulary) rate(channel, b, y[0]);
         } else if (channel < kWidth) {
-            space_.x[b * kWidthPadded + channel] += y[0];
+            exchange_.send(kRowX, b, channel, residual(channel, b) + y[0]);
         }
+    }
+
+    // A block owns the same channels of o as of down, so what is added to is its own.
+    UNMUL_DEVICE float residual(int channel, int b) const {
+        const bool first = layer_ == 0 && product_ == kMixOut;
+        return first ? embedding(model_, shared_.token[b], channel) : exchange_.sent(kRowX, b, channel);
     }
 
     UNMUL_DEVICE void recur(int channel, int b, const float (&y)[kMostPanels]) {
@@ -126,8 +129,8 @@ private:
         float& h = state(b)[channel];
         const float after = gates.f * h + gates.i;
         if (shared_.active[b]) h = after;
-        space_.hidden[b * kMixerPadded + channel] = silu(after);
-        space_.gate[b * kMixerPadded + channel] = y[2];
+        exchange_.send(kRowState, b, channel, silu(after));
+        exchange_.send(kRowGate, b, channel, y[2]);
     }
 
     UNMUL_DEVICE void rate(int token, int b, float logit) {
@@ -137,19 +140,38 @@ private:
 
     // The next token of every text; false when all have ended.
     UNMUL_DEVICE bool choose() {
+        block_barrier();
         if (threadIdx.x < call_.batch) atomicMax(space_.best + best_place(step_, threadIdx.x), shared_.best[threadIdx.x]);
-        barrier_.arrive();
-        barrier_.wait();
+        exchange_.meet();
         if (draws()) {
-            for (int b = blockIdx.x; b < call_.batch; b += gridDim.x)
-                draw(space_.logits + int64_t(b) * kVocabulary, space_.weights + int64_t(b) * kVocabulary,
-                     space_.best[best_place(step_, b)], call_.choices[b], step_, space_.next + b, shared_.partial);
-            barrier_.arrive();
-            barrier_.wait();
+            draw();
         }
         bool goes_on = false;
         if (threadIdx.x < call_.batch) goes_on = extend(threadIdx.x);
         return block_any(goes_on);
+    }
+
+    // A text is drawn for by a team of blocks; a team has several texts where there are more of them than blocks.
+    UNMUL_DEVICE void draw() {
+        const int teams = min(call_.batch, int(gridDim.x)), size = gridDim.x / teams;
+        const int number = blockIdx.x / size, rank = blockIdx.x % size;
+        uint64_t* const sums = space_.sums + number * kTeamSums;
+        uint32_t* const counter = space_.barrier + 2 * (1 + number);
+        if (number < teams) {
+            Team team(sums, counter, shared_.tally, rank, size);
+            for (int b = number; b < call_.batch; b += teams) draw(team, b);
+        }
+        exchange_.meet();
+        if (number >= teams || rank > 0) return;
+        for (int k = threadIdx.x; k < kTeamSums; k += kThreads) sums[k] = 0;
+        if (threadIdx.x == 0) *counter = 0;
+    }
+    UNMUL_DEVICE void draw(Team& team, int b) {
+        const uint64_t largest = space_.best[best_place(step_, b)];
+        if (!is_finite(largest) || call_.choices[b].temperature <= 0) return;
+        Draw draw(team, space_.logits + int64_t(b) * kVocabulary, space_.weights + int64_t(b) * kVocabulary);
+        const int32_t token = draw(largest, call_.choices[b], step_);
+        if (threadIdx.x == 0) space_.next[b] = token;
     }
 
     UNMUL_DEVICE bool extend(int b) {
@@ -183,8 +205,7 @@ private:
             block_barrier();
         } else {
             for (int b = blockIdx.x; b < call_.batch; b += gridDim.x) apply(b);
-            barrier_.arrive();
-            barrier_.wait();
+            exchange_.meet();
         }
     }
     UNMUL_DEVICE Quantised input() const {
@@ -272,7 +293,7 @@ private:
     const Workspace& space_;
     const Call& call_;
     Shared& shared_;
-    GridBarrier barrier_;
+    Exchange exchange_;
     WeightStream stream_;
     int step_ = 0, layer_ = 0, product_ = 0;
 };

@@ -27,8 +27,10 @@ FUSED_SEQUENCES = 2  # kSequences where every block prepares the rows for itself
 GROUPS = (1, 2, 4, 8)  # of 8 sequences
 MOST_TOKENS = 1 << 16  # of one launch, in all texts
 _SUMS = 32 << 10  # bytes of sums in shared memory
-_REST = 4 << 10
+_REST = 8 << 10
+_TEAM_SUMS = 3 << 8  # kTeamSums
 _DEEPEST = 16
+_TIMES = 1 << 32
 
 
 class Decoder:
@@ -39,6 +41,7 @@ class Decoder:
         self._shape = shape_defines(packed)
         self._kernels: dict[tuple[int, bool], tuple[Kernel, int]] = {}
         self._space = _workspace(device, packed.config)
+        self._time = 1
         self._ids = device.allocate(4 * MOST_SEQUENCES)
         self._written = device.allocate(4 * MOST_TOKENS)
         self._choices = device.allocate(ctypes.sizeof(Choice) * MOST_SEQUENCES)
@@ -63,10 +66,20 @@ class Decoder:
         return written
 
     def _launch(self, call: Call) -> None:
+        call.time = self._times(call.count)
         fused = call.batch <= FUSED_SEQUENCES
         groups = next(groups for groups in GROUPS if call.batch <= 8 * groups)
         kernel, shared = self._kernel(groups, fused)
         kernel((self._device.multiprocessors, 1, 1), THREADS, shared, self._model, self._space, call, together=True)
+
+    def _times(self, count: int) -> int:
+        """The first time of a launch of so many tokens: none that stands in memory is met again."""
+        needed = count * (4 * self._config.num_hidden_layers + 1)
+        if self._time + needed >= _TIMES:
+            self._device.upload(self._space.timed, np.zeros(_timed_bytes(self._config), np.uint8))
+            self._time = 1
+        self._time += needed
+        return self._time - needed
 
     def _kernel(self, groups: int, fused: bool) -> tuple[Kernel, int]:
         if (groups, fused) not in self._kernels:
@@ -131,8 +144,15 @@ def _workspace(device: Device, config: ModelConfig) -> Workspace:
         best=device.allocate(8 * 2 * batch),
         next=device.allocate(4 * batch),
         weights=device.allocate(8 * batch * vocabulary),
-        barrier=device.allocate(8),
+        sums=device.allocate(8 * batch * _TEAM_SUMS),
+        barrier=device.allocate(8 * (1 + batch)),
+        timed=device.allocate(_timed_bytes(config)),
     )
+
+
+def _timed_bytes(config: ModelConfig) -> int:
+    """Of the rows of exchange.cuh."""
+    return 8 * 4 * FUSED_SEQUENCES * max(row_sizes(config))
 
 
 def quantised(device: Device, config: ModelConfig, tokens: int) -> Quantised:

@@ -48,6 +48,57 @@ UNMUL_DEVICE float load_now(const float* global) {
     return value;
 }
 
+// A value and the time of its product in one word: who reads the time has the value, so no fence is needed.
+UNMUL_DEVICE void send_timed(uint64_t* to, float value, uint32_t time) {
+    const uint64_t word = uint64_t(time) << 32 | uint32_t(__float_as_int(value));
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(word) : "memory");
+}
+
+// Two words at a distance that the instruction itself holds.
+template <int Words>
+UNMUL_DEVICE void load_timed(const uint64_t* from, uint64_t& first, uint64_t& second) {
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0,%1}, [%2+%3];" : "=l"(first), "=l"(second) : "l"(from), "n"(8 * Words));
+}
+
+// values[r][g] = four words at from + r RowStep + g Step, once all carry this time. Only `wanted` words of a row are waited
+// for, counted from from[0] on; what is beyond them is 0.
+template <int RowStep, int Step, int R, int G>
+class TimedRows {
+public:
+    UNMUL_DEVICE void receive(float4 (&values)[R][G], const uint64_t* from, int wanted, uint32_t time) {
+        do load<0>(from, wanted);
+        while (missing(wanted, time));
+#pragma unroll
+        for (int n = 0; n < R * G; ++n) {
+            float v[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) v[k] = n % G * Step + k < wanted ? __int_as_float(int32_t(words_[n][k])) : 0.0f;
+            values[n / G][n % G] = {v[0], v[1], v[2], v[3]};
+        }
+    }
+
+private:
+    template <int N>
+    UNMUL_DEVICE void load(const uint64_t* from, int wanted) {
+        if constexpr (N < R * G) {
+            if (N % G * Step < wanted) {
+                load_timed<N / G * RowStep + N % G * Step>(from, words_[N][0], words_[N][1]);
+                load_timed<N / G * RowStep + N % G * Step + 2>(from, words_[N][2], words_[N][3]);
+            }
+            load<N + 1>(from, wanted);
+        }
+    }
+    UNMUL_DEVICE bool missing(int wanted, uint32_t time) const {
+        bool any = false;
+#pragma unroll
+        for (int n = 0; n < R * G; ++n)
+#pragma unroll
+            for (int k = 0; k < 4; ++k) any |= n % G * Step + k < wanted && uint32_t(words_[n][k] >> 32) != time;
+        return any;
+    }
+    uint64_t words_[R * G][4];
+};
+
 UNMUL_DEVICE uint32_t warp_max(uint32_t value) { return __reduce_max_sync(kAllLanes, value); }
 UNMUL_DEVICE int32_t warp_sum(int32_t value) { return __reduce_add_sync(kAllLanes, value); }
 template <class T>
@@ -56,18 +107,27 @@ UNMUL_DEVICE T warp_sum(T value) {
     return value;
 }
 
+// The sum of the values of the lanes up to this one.
+UNMUL_DEVICE uint64_t warp_prefix(uint64_t value) {
+    for (int lanes = 1; lanes < 32; lanes *= 2) {
+        const uint64_t below = __shfl_up_sync(kAllLanes, value, lanes);
+        if (threadIdx.x % 32 >= lanes) value += below;
+    }
+    return value;
+}
+
 UNMUL_DEVICE void block_barrier() { __syncthreads(); }
 UNMUL_DEVICE bool block_any(bool of_thread) { return __syncthreads_or(of_thread); }
 
-// Blocks wait for each other; all of them must be on the GPU at once (a cooperative launch). What a block wrote before
-// arrive() is seen by every block after wait(). counter[0] counts arrivals, counter[1] departures; both end at zero.
-class GridBarrier {
+// So many blocks wait for each other; all of them must be on the GPU at once (a cooperative launch). What a block wrote
+// before arrive() is seen by every block after wait(). counter[0] counts arrivals, counter[1] departures; both end at zero.
+class Barrier {
 public:
-    UNMUL_DEVICE explicit GridBarrier(uint32_t* counter) : counter_(counter) {}
+    UNMUL_DEVICE Barrier(uint32_t* counter, int blocks) : counter_(counter), blocks_(blocks) {}
 
     UNMUL_DEVICE void arrive() {
         block_barrier();
-        goal_ += gridDim.x;
+        goal_ += blocks_;
         if (threadIdx.x == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter_) : "memory");
     }
     UNMUL_DEVICE void wait() {
@@ -81,10 +141,10 @@ public:
     // The last block to leave makes the counters ready for the next launch.
     UNMUL_DEVICE void leave() {
         block_barrier();
-        if (threadIdx.x == 0 && atomicInc(counter_ + 1, gridDim.x - 1) == gridDim.x - 1) counter_[0] = 0;
+        if (threadIdx.x == 0 && atomicInc(counter_ + 1, blocks_ - 1) == blocks_ - 1) counter_[0] = 0;
     }
 
 private:
     uint32_t* counter_;
-    uint32_t goal_ = 0;
+    uint32_t blocks_, goal_ = 0;
 };

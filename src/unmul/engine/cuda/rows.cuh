@@ -16,21 +16,21 @@ UNMUL_DEVICE Target<P> target(const Quantised& to, int stride, int token, const 
     return row;
 }
 
+UNMUL_DEVICE float embedding(const Model& model, int id, int column) {
+    const int64_t at = int64_t(id) * kWidth + column;
+    if (UNMUL_INT8_EMBEDDINGS) return float(static_cast<const int8_t*>(model.embeddings)[at]) * model.embedding_scales[id];
+    return widen(static_cast<const uint16_t*>(model.embeddings)[at]);
+}
+
 // A row of the embedding table.
 UNMUL_DEVICE void embed(Share<kWidth>& x, const Model& model, int id) {
-    const int64_t row = int64_t(id) * kWidth;
 #pragma unroll
     for (int g = 0; g < Share<kWidth>::kGroups; ++g) {
         float v[4];
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
             const int column = Share<kWidth>::column(g) + k;
-            if (column >= kWidth)
-                v[k] = 0;
-            else if (UNMUL_INT8_EMBEDDINGS)
-                v[k] = float(static_cast<const int8_t*>(model.embeddings)[row + column]) * model.embedding_scales[id];
-            else
-                v[k] = widen(static_cast<const uint16_t*>(model.embeddings)[row + column]);
+            v[k] = column < kWidth ? embedding(model, id, column) : 0.0f;
         }
         x.group[g] = {v[0], v[1], v[2], v[3]};
     }

@@ -111,5 +111,7 @@ struct Workspace {
     uint64_t* best;       // [2, B] the largest logit and its token
     int32_t* next;        // [B] tokens that were drawn
     uint64_t* weights;    // [B, V] of the tokens to draw from
-    uint32_t* barrier;    // [2]
+    uint64_t* sums;       // [B, kTeamSums], zero between draws: see sample.cuh
+    uint32_t* barrier;    // [2] of the grid, then [B, 2] of teams
+    uint64_t* timed;      // [rows, B, the widest row] in place of x, gate, hidden and wide: see exchange.cuh
 };

@@ -21,6 +21,7 @@ struct Call {
     float* states;          // [B, L, E]
     const Choice* choices;  // [B], or null: only logits are wanted, after one token
     int batch, count, end;  // end: the token that ends a text, or -1
+    uint32_t time;          // of the first product; later ones count on
 };
 
 struct Shared {
@@ -28,7 +29,7 @@ struct Shared {
     int32_t sums[kRoundPanels * kTileRows * kColumns];
     int32_t first[kProducts], last[kProducts];  // this block's units of each product
     uint64_t best[kColumns];
-    uint64_t partial[kWarps];
+    Tally tally;
     Scratch scratch;
     int32_t token[kColumns];
     int32_t active[kColumns];

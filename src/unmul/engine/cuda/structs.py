@@ -29,7 +29,7 @@ class Workspace(ctypes.Structure):
     _fields_ = [
         *[(name, _Address) for name in ("x", "gate", "hidden", "wide")],
         ("input", Quantised),
-        *[(name, _Address) for name in ("logits", "best", "next", "weights", "barrier")],
+        *[(name, _Address) for name in ("logits", "best", "next", "weights", "sums", "barrier", "timed")],
     ]
 
 
@@ -39,6 +39,7 @@ class Call(ctypes.Structure):
     _fields_ = [
         *[(name, _Address) for name in ("ids", "written", "states", "choices")],
         *[(name, ctypes.c_int32) for name in ("batch", "count", "end")],
+        ("time", ctypes.c_uint32),
     ]
 
 

@@ -5,6 +5,7 @@
 #include <ucontext.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -120,7 +121,11 @@ inline bool finish(std::vector<Fibre>& fibres) {
     for (size_t left = fibres.size(), moved = 1; left > 0;) {
         if (moved == 0) return false;
         moved = 0;
-        for (Fibre& fibre : fibres) {
+        static uint32_t order = 1;
+        order = order * 1664525u + 1013904223u;  // blocks go on in another order each time
+        const size_t start = order % fibres.size();
+        for (size_t k = 0; k < fibres.size(); ++k) {
+            Fibre& fibre = fibres[(start + (order >> 31 ? k : fibres.size() - k)) % fibres.size()];
             if (fibre.ended || (fibre.word && *fibre.word < fibre.goal)) continue;
             fibre.word = nullptr;
             current = &fibre;
@@ -207,6 +212,26 @@ void wait_copies() {}
 inline void prefetch(const void*) {}
 inline float load_now(const float* global) { return *global; }
 
+inline void send_timed(uint64_t* to, float value, uint32_t time) {
+    *to = uint64_t(time) << 32 | uint32_t(__float_as_int(value));
+}
+
+template <int RowStep, int Step, int R, int G>
+struct TimedRows {
+    void receive(float4 (&values)[R][G], const uint64_t* from, int wanted, uint32_t time) {
+        for (int n = 0; n < R * G; ++n) {
+            float v[4] = {};
+            for (int k = 0; k < 4 && n % G * Step + k < wanted; ++k) {
+                const uint64_t* word = from + n / G * RowStep + n % G * Step + k;
+                emulator::wait_for(reinterpret_cast<const uint32_t*>(word) + 1, time);
+                if (*word >> 32 != time) std::abort();  // written over before it was read
+                v[k] = __int_as_float(int32_t(*word));
+            }
+            values[n / G][n % G] = {v[0], v[1], v[2], v[3]};
+        }
+    }
+};
+
 inline uint32_t warp_max(uint32_t value) {
     emulator::exchange(uint32_t(value), [&](auto lane) {
         for (int k = 0; k < 32; ++k) value = max(value, lane(k));
@@ -226,6 +251,14 @@ T warp_sum(T value) {
     return value;
 }
 
+inline uint64_t warp_prefix(uint64_t value) {
+    emulator::exchange(uint64_t(value), [&](auto lane) {
+        value = 0;
+        for (unsigned k = 0; k <= threadIdx.x % 32; ++k) value += lane(k);
+    });
+    return value;
+}
+
 inline void block_barrier() { emulator::meet(emulator::current->block->meeting); }
 
 inline bool block_any(bool of_thread) {
@@ -238,12 +271,12 @@ inline bool block_any(bool of_thread) {
     return block.any[0];
 }
 
-class GridBarrier {
+class Barrier {
 public:
-    explicit GridBarrier(uint32_t* counter) : counter_(counter) {}
+    Barrier(uint32_t* counter, int blocks) : counter_(counter), blocks_(blocks) {}
     void arrive() {
         block_barrier();
-        goal_ += gridDim.x;
+        goal_ += blocks_;
         if (threadIdx.x == 0) ++counter_[0];
     }
     void wait() {
@@ -252,10 +285,10 @@ public:
     }
     void leave() {
         block_barrier();
-        if (threadIdx.x == 0 && ++counter_[1] == gridDim.x) counter_[0] = counter_[1] = 0;
+        if (threadIdx.x == 0 && ++counter_[1] == blocks_) counter_[0] = counter_[1] = 0;
     }
 
 private:
     uint32_t* counter_;
-    uint32_t goal_ = 0;
+    uint32_t blocks_, goal_ = 0;
 };
