@@ -1,7 +1,7 @@
 """One table and one figure of the energy of a token: what meters counted, and what the accelerator's model estimates.
 
-    python benchmarks/energy/table.py benchmarks/reports/decode_h200_2026-11-24.json \\
-        benchmarks/reports/decode_h200_2026-11-24_second.json \\
+    python benchmarks/energy/table.py benchmarks/reports/decode_h200_2026-11-24_first.json \\
+        benchmarks/reports/decode_h200_2026-11-24.json \\
         benchmarks/reports/cpu_engine_intel-r-xeon-r-processor_2026-11-24.json
 
 Reads reports of benchmarks/decode/gpu.py and engine.py (of the same device, model and number of texts the last counts)
