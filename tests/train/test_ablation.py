@@ -51,6 +51,7 @@ def test_the_ternary_transformer_is_the_llama_of_the_same_seed_with_bitlinears()
     for name, module in linear.items():
         assert isinstance(found[name], BitLinear)
         assert torch.equal(found[name].weight, module.weight), name
+    assert float(found["llama.model.embed_tokens"].weight.detach().std()) == pytest.approx(1, rel=0.1)
     x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(1))
     q_proj = found["llama.model.layers.0.self_attn.q_proj"]
     with torch.no_grad():

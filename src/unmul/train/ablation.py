@@ -70,10 +70,15 @@ def _project(x: Tensor, projection: BitLinear) -> Tensor:
 
 
 class TernaryLlamaLM(LlamaLM):
-    """LlamaLM with a BitLinear in place of every linear layer, the head included."""
+    """LlamaLM with a BitLinear in place of every linear layer, the head included, and embeddings of deviation 1.
+
+    The norm in front of o_proj makes much of the mean that untrained attention is. Beside embeddings of a deviation of
+    0.02 that is louder than the token itself, and at 8 M parameters training never got over it (docs/lab-notes.md).
+    """
 
     def __init__(self, shape: ModelConfig) -> None:
         super().__init__(shape)
+        self.llama.model.embed_tokens.reset_parameters()
         for name, module in list(self.llama.named_modules()):
             if isinstance(module, nn.Linear):
                 self.llama.set_submodule(name, _bitlinear(module))
