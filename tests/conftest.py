@@ -84,8 +84,12 @@ def device() -> str:
     """Where Triton kernels are tested: compiled where there is a GPU, else through Triton's interpreter."""
     import torch
 
-    pytest.importorskip("triton")
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    triton = pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        return "cuda"
+    if triton.__version__.startswith("3.6."):
+        pytest.skip("Triton 3.6's interpreter takes an array of one element for a number, which NumPy refuses: get 3.7")
+    return "cpu"
 
 
 @pytest.fixture

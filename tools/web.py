@@ -86,9 +86,10 @@ def page(folder: Path, modules: dict[str, bytes]) -> str:
     names = {"config": "config.json", "weights": "model.safetensors", "tokenizer": TOKENIZER}
     contents = modules | {key: (folder / name).read_bytes() for key, name in names.items()}
     files = {"name": model_name(folder)} | {key: packed(content) for key, content in contents.items()}
-    style = (REPOSITORY / "src/unmul/serve/page.html").read_text("utf-8").split("<style>\n")[1].split("</style>")[0]
+    server = (REPOSITORY / "src/unmul/serve/page.html").read_text("utf-8")
     parts = {
-        "/* style of the server's page */\n": style,
+        "/* style of the server's page */\n": server.partition("<style>\n")[2].partition("</style>")[0],
+        "<!-- form and figures of the server's page -->\n": form(server),
         "/* engine.js */\n": (WEB / "engine.js").read_text("utf-8"),
         "{/* files of the packed folder and WebAssembly modules, compressed */}": json.dumps(files).replace(
             "<", r"\u003c"
@@ -99,6 +100,12 @@ def page(folder: Path, modules: dict[str, bytes]) -> str:
         before, after = text.split(mark)
         text = before + content + after
     return text
+
+
+def form(server: str) -> str:
+    """The server's page from its line for errors to its figures, without the lines that only a server has a use for."""
+    start, end = server.index('<p id="error"'), server.index("<script>")
+    return "".join(line for line in server[start:end].splitlines(keepends=True) if " data-server" not in line)
 
 
 def packed(content: bytes) -> str:

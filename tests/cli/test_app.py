@@ -22,7 +22,7 @@ SURFACE = {
     "run": "MODEL --prompt -p --new -n --temp --top-p --top-k --seed --threads -t --device --json",
     "train": "RECIPE --set --out --resume --json",
     "plot": "RUN --x --out --json",
-    "eval": "MODEL --text --window --tasks --data --limit --device --json",
+    "eval": "MODEL --text --window --tasks --data --limit --device --dtype --json",
     "pack": "LATENT PACKED --embeddings --json",
     "serve": "MODEL --host --port --api-key-env --sessions --slots --queue --state-memory --threads -t --device --json",
     "bench": "MODEL --preset --threads -t --prompt --new --batch --profile --device --json",

@@ -79,7 +79,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_session(monkeypatch, capsys, speaker
 
 def test_eval_counts_text_and_not_the_separating_line(capsys, speaker, text_file):
     found = answer(capsys, "eval", speaker, "--text", text_file)
-    assert sorted(found) == ["bits_per_byte", "bytes", "files", "perplexity", "tokens", "windowed"]
+    assert sorted(found) == ["backend", "bits_per_byte", "bytes", "files", "perplexity", "tokens", "windowed"]
     assert sorted(found["windowed"]) == ["bits_per_byte", "perplexity", "window"]
     assert found["bytes"] == len("Once upon a time.\nThe sun rose: déjà vu.\n".encode())
     assert found["perplexity"] == pytest.approx(2 ** (found["bits_per_byte"] * found["bytes"] / found["tokens"]))

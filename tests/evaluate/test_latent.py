@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from tolerance import FLOAT32_SUMS, relative_l2
 
 from unmul.evaluate import bits
-from unmul.evaluate.latent import open_latent
+from unmul.evaluate.latent import TorchEngine, open_latent
+from unmul.model import load_model
+from unmul.ops.ternarise import held
 
 
 @pytest.mark.parametrize("source", ["latent", "wide"])
@@ -30,3 +33,22 @@ def test_tokens_are_scored_where_the_logits_are_and_what_fills_a_length_up_chang
         assert found.dtype == np.float64
         assert relative_l2(found, bits.log2_probabilities(logits, targets)) < 10 * FLOAT32_SUMS
         assert relative_l2(state, expected_state) < FLOAT32_SUMS
+
+
+def test_weights_are_ternarised_once_and_nothing_else_changes(latent, monkeypatch):
+    made, ternarise = [], held.ternarise
+    monkeypatch.setattr(held, "ternarise", lambda weights: made.extend(weights) or ternarise(weights))
+    model = load_model(latent)
+    with torch.inference_mode():
+        expected = model(torch.tensor([[1, 2, 3]]))
+        more = model(torch.tensor([[4]]), expected.state)
+    made.clear()
+    engine = TorchEngine(model)
+    state = engine.new_state()
+    assert (engine.forward([1, 2, 3], state, every=True) == expected.logits[0].numpy()).all()
+    assert len(made) == len(model.config.ternary_names)
+    assert (engine.forward([4], state) == more.logits[0, -1].numpy()).all()
+    assert (state == more.state[:, 0].numpy()).all()
+    engine.step([5], [state])
+    engine.log2_probabilities([6], [7], state)
+    assert len(made) == len(model.config.ternary_names)

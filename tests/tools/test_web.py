@@ -1,5 +1,7 @@
 """The tool that makes the page; the page itself is tested in tests/web."""
 
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,3 +17,14 @@ def test_a_folder_that_holds_no_packed_model_is_one_line_before_anything_is_comp
         assert done.stderr.startswith(f"error: {folder} {problem}")
         assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_has_every_part_that_its_script_asks_for_and_nothing_of_a_server(speaker):
+    specification = importlib.util.spec_from_file_location("web", TOOL)
+    web = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(web)
+    text = web.page(speaker, {"plain": b"", "relaxed": b""})
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'\$\("([^"]+)"\)', text)) <= set(ids)
+    assert not {"key", "stops", "energy"} & set(ids)

@@ -33,6 +33,7 @@ def eval(
     data: Path | None = None,
     limit: int | None = None,
     device: Literal["cpu", "cuda", "twin"] = "cpu",
+    dtype: Literal["fp32", "bf16"] = "fp32",
     json: bool = False,
 ) -> None:
     """Measure bits per byte of texts, or accuracy on tasks: a packed model on its engine, a latent one in PyTorch.
@@ -45,13 +46,17 @@ def eval(
         data: folder with local files of these tasks; the Hugging Face hub when left out.
         limit: only the first documents of each text, or items of each task, this many.
         device: where the model runs: cpu, cuda for an NVIDIA GPU, or twin: a packed one as the accelerator computes it.
+        dtype: of the products of a Llama's layers, which bf16 makes about three times faster where a CPU has AMX.
         json: write one JSON document instead of text.
     """
+    from unmul.evaluate import open_any
+
     _check(text, window, tasks, data, limit)
+    engine = open_any(model, device, dtype)
     if tasks:
-        _eval_tasks(model, tasks, data, limit, device, json)
+        _eval_tasks(engine, model, tasks, data, limit, json)
     else:
-        _eval_texts(model, text or [], window, limit, device, json)
+        _eval_texts(engine, model, text or [], window, limit, json)
 
 
 def _check(
@@ -69,18 +74,18 @@ def _check(
 
 
 def _eval_texts(
-    model: Path, files: Sequence[Path], window: int | None, limit: int | None, device: str, json: bool
+    engine: Engine, model: Path, files: Sequence[Path], window: int | None, limit: int | None, json: bool
 ) -> None:
-    from unmul.evaluate import TextBits, open_any
+    from unmul.evaluate import TextBits
     from unmul.runtime import folder_tokenizer
 
-    engine = open_any(model, device)
     window = window or engine.config.max_position_embeddings
     tokenizer = folder_tokenizer(model, engine.config)
     each = [(str(file), _measure(engine, tokenizer, file, window, limit)) for file in files]
     total = reduce(TextBits.plus, (found for _file, found in each))
     if json:
-        emit(_figures(total, window) | {"files": [{"file": file} | _figures(found, window) for file, found in each]})
+        listed = [{"file": file} | _figures(found, window) for file, found in each]
+        emit(_figures(total, window) | {"backend": engine.backend, "files": listed})
     else:
         print(rows(_text_rows(total, window, each)))
 
@@ -126,11 +131,10 @@ def _text_rows(total: TextBits, window: int, each: Sequence[tuple[str, TextBits]
             yield file, f"{found.whole.bits_per_byte:.4f} bits per byte"
 
 
-def _eval_tasks(model: Path, names: str, data: Path | None, limit: int | None, device: str, json: bool) -> None:
-    from unmul.evaluate import open_any, run_tasks, weights_checksum
+def _eval_tasks(engine: Engine, model: Path, names: str, data: Path | None, limit: int | None, json: bool) -> None:
+    from unmul.evaluate import run_tasks, weights_checksum
     from unmul.runtime import folder_tokenizer
 
-    engine = open_any(model, device)
     tokenizer = folder_tokenizer(model, engine.config)
     listed = [name.strip() for name in names.split(",") if name.strip()]
     if limit is not None:

@@ -26,7 +26,7 @@ from unmul.engine.base import FloatArray
 
 __all__ = ["Bits", "Document", "Predictor", "Scorer", "log2_probabilities", "measure", "measure_document"]
 
-CHUNK = 512  # tokens a forward call: bounds the logits in memory, changes no result
+CHUNK = 1024  # tokens a forward call: bounds the logits in memory, changes no result
 
 State = TypeVar("State")
 

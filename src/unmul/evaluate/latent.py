@@ -14,7 +14,8 @@ import torch
 
 from unmul.engine.base import FloatArray
 from unmul.errors import UsageError
-from unmul.model import MatMulFreeLM, load_model
+from unmul.model import MatMulFreeLM, Output, load_model
+from unmul.ops.ternarise.held import Codes, hold_codes
 
 __all__ = ["TorchEngine", "log2_probabilities", "open_latent", "require_device"]
 
@@ -22,13 +23,16 @@ WHOLE = 256  # tokens of which a GPU reads a multiple: its kernels are compiled 
 
 
 class TorchEngine:
-    """engine.base.Engine over a PyTorch model, on the device where it is."""
+    """engine.base.Engine over a PyTorch model, on the device where it is.
+
+    Weights are ternarised when they are first used, and must not change afterwards: a step of training needs a new one.
+    """
 
     def __init__(self, model: MatMulFreeLM) -> None:
         self.config = model.config
         self._device = model.lm_head.norm.weight.device
         self.backend = f"torch {torch.__version__}, {self._device.type}"
-        self._model = model
+        self._model, self._codes = model, Codes()
         self._multiple = WHOLE if self._device.type == "cuda" else 1
 
     def new_state(self) -> FloatArray:
@@ -53,7 +57,7 @@ class TorchEngine:
         missing = -len(ids) % self._multiple
         ids_BT = torch.tensor([[*ids, *[0] * missing]], device=self._device)
         mask_BT = None if self._multiple == 1 else (torch.arange(ids_BT.shape[1], device=self._device) < len(ids))[None]
-        output = self._model(ids_BT, torch.tensor(state, device=self._device)[:, None], mask_BT)
+        output = self._run(ids_BT, [state], mask_BT)
         state[:] = output.state[:, 0].cpu().numpy()
         logits_TV: torch.Tensor = output.logits[0, : len(ids)]
         return logits_TV
@@ -61,11 +65,17 @@ class TorchEngine:
     @torch.inference_mode()
     def step(self, ids: Sequence[int], states: Sequence[FloatArray]) -> FloatArray:
         ids_BT = torch.tensor(list(ids), device=self._device)[:, None]
-        output = self._model(ids_BT, torch.tensor(np.stack(states, 1), device=self._device))
+        output = self._run(ids_BT, states)
         for b, state in enumerate(states):
             state[:] = output.state[:, b].cpu().numpy()
         logits_BV: FloatArray = output.logits[:, -1].float().cpu().numpy()
         return logits_BV
+
+    def _run(self, ids_BT: torch.Tensor, states: Sequence[FloatArray], mask_BT: torch.Tensor | None = None) -> Output:
+        state_LBE = torch.tensor(np.stack(states, 1), device=self._device)
+        with hold_codes(self._codes):
+            output: Output = self._model(ids_BT, state_LBE, mask_BT)
+        return output
 
 
 def log2_probabilities(logits_TV: torch.Tensor, targets: Sequence[int]) -> npt.NDArray[np.float64]:

@@ -12,12 +12,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from unmul.engine.base import FloatArray
 from unmul.evaluate.bits import Predictor, log2_probabilities
 
-__all__ = ["Pair", "Score", "score"]
+__all__ = ["Pair", "PairScorer", "Score", "score"]
 
 BATCH = 64  # sequences a step
 POOL = 4 * BATCH  # that wait, so that those of one length can step together; bounds the states in memory
@@ -37,6 +37,15 @@ class Score(NamedTuple):
     greedy: bool
 
 
+@runtime_checkable
+class PairScorer(Protocol):
+    """A Predictor that has no state to go on from, and reads whole texts instead."""
+
+    def score(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Score]]:
+        """Score every pair; yields its index and score, in an order of its own."""
+        ...
+
+
 _START = Score(0.0, True)  # nothing predicted yet
 
 
@@ -52,6 +61,9 @@ class _Job:
 
 def score(engine: Predictor[Any], pairs: Sequence[Pair]) -> Iterator[tuple[int, Score]]:
     """Score every pair; yields its index and score, in an order of its own."""
+    if isinstance(engine, PairScorer):
+        yield from engine.score(pairs)
+        return
     pool: list[_Job] = []
     for job in _jobs(engine, pairs):
         pool.append(job)

@@ -9,22 +9,18 @@ import torch
 from unmul.data import Shards
 from unmul.evaluate import Bits, Document, Predictor, measure
 from unmul.evaluate.bits import CHUNK
-from unmul.ops.ternarise.held import hold_codes
 from unmul.train.world import World
 
 __all__ = ["validate"]
 
 
 def validate(engine: Predictor[Any], shards: Shards, world: World) -> Bits:
-    """Score the validation documents with the model as it is, in float32; every process scores its share.
+    """Score the validation documents with an engine made for it, in float32; every process scores its share.
 
     Shards of weights are gathered at every call of the model, by all processes together: so all make as many calls.
     """
     documents = [Document(ids, size) for ids, size in shards.documents(shards.validation)]
-    with (
-        hold_codes(),
-        torch.compiler.set_stance("force_eager"),
-    ):  # texts have many lengths: layers would be compiled for each
+    with torch.compiler.set_stance("force_eager"):  # texts have many lengths: layers would be compiled for each
         own = _share(engine, documents, shards.end, world)
     bits, tokens, size = world.total([own.bits, own.tokens, own.bytes])
     return Bits(bits, int(tokens), int(size))

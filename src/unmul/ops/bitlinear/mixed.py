@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from unmul import ternary
 from unmul.ops.bitlinear.naive import int8_gradients
+from unmul.ops.ternarise.held import latent_operand
 
 __all__ = ["bitlinear"]
 
@@ -38,8 +39,8 @@ class _BitLinear(torch.autograd.Function):
         wide_MK = x_MK.float()
         rms_M1 = (wide_MK.square().mean(-1, keepdim=True) + eps).rsqrt()
         q_MK, s_M1 = ternary.quantise((wide_MK * rms_M1).mul_(gain_K))
-        m = ternary.scale(weight_NK)
-        q_MK, c_NK = q_MK.bfloat16(), ternary.codes(weight_NK, m).bfloat16()
+        (c_NK,), (m,) = latent_operand([weight_NK])
+        q_MK, c_NK = q_MK.bfloat16(), c_NK.bfloat16()
         ctx.save_for_backward(x_MK, gain_K, rms_M1, q_MK, s_M1, c_NK, m)
         ctx.gradients = int8_gradients if int8_backward else _bf16_gradients
         return (F.linear(q_MK, c_NK) * (m / s_M1)).to(x_MK.dtype)

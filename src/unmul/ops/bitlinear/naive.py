@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from unmul import ternary
 from unmul.ops.product_backward.naive import int8_product_backward
+from unmul.ops.ternarise.held import latent_operand
 
 __all__ = ["bitlinear", "int8_gradients", "ternary_linear"]
 
@@ -33,9 +34,8 @@ def bitlinear(
     """
     normed = F.rms_norm(x.float(), gain.shape, gain.float(), eps)
     q, s = ternary.quantise(normed.detach())
+    (codes,), (m,) = latent_operand([weight])
     latent = weight.float()
-    m = ternary.scale(latent.detach())
-    codes = ternary.codes(latent.detach(), m)
     if int8_backward:
         product = _Int8Backward.apply(normed, latent, q, s, codes, m)
     else:

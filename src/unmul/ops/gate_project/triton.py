@@ -27,8 +27,9 @@ def gate_project(
     g: torch.Tensor, h: torch.Tensor, gain: torch.Tensor, projection: Projection, eps: float
 ) -> torch.Tensor:
     """o_proj(RMSNorm(g) * SiLU(h)) [..., N]; see naive.gate_project."""
+    outer, inner = gain.contiguous(), projection.gain.contiguous()
     y: torch.Tensor = _GateProject.apply(
-        g, h, gain, eps, *ternary_operand([projection]), projection.gain, projection.weight, projection.int8_backward
+        g, h, outer, eps, *ternary_operand([projection]), inner, projection.weight, projection.int8_backward
     )
     return y
 

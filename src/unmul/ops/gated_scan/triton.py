@@ -36,6 +36,7 @@ def gated_scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Every state [B, T, D] in i's dtype and the last one [B, D] in float32; see naive.gated_scan."""
     mask_BT = None if mask_BT is None else mask_BT.to(torch.int8).contiguous()
+    bound_D = None if bound_D is None else bound_D.contiguous()
     gates = f_BTD.contiguous(), i_BTD.contiguous()
     h_BTD, last_BD = _GatedScan.apply(*gates, state_BD.float().contiguous(), bound_D, mask_BT)
     return h_BTD, last_BD

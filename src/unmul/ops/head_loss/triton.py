@@ -36,9 +36,9 @@ def head_loss(
     eps: float,
 ) -> torch.Tensor:
     """Mean cross-entropy in nats [] of targets [...]; see naive.head_loss."""
-    operand = ternary_operand([projection])
+    gains, operand = (gain.contiguous(), projection.gain.contiguous()), ternary_operand([projection])
     loss: torch.Tensor = _HeadLoss.apply(
-        x, delta, gain, projection.gain, projection.weight, *operand, targets, eps, activation_dtype(x)
+        x, delta, *gains, projection.weight, *operand, targets, eps, activation_dtype(x)
     )
     return loss
 

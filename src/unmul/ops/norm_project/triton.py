@@ -30,12 +30,12 @@ def norm_project(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """x + delta [..., K] and y [..., N] of each of up to three projections of one kind; see naive.norm_project."""
     # Views: torch.compile refuses a gain that several projections share when it comes more than once.
-    gains = [projection.gain.view(-1) for projection in projections]
+    gains = [projection.gain.contiguous().view(-1) for projection in projections]
     weights = [projection.weight for projection in projections]
     operand = ternary_operand(projections)
     int8_backward = projections[0].int8_backward
     summed, *outputs = _NormProject.apply(
-        x, delta, gain, eps, activation_dtype(x), int8_backward, *operand, *gains, *weights
+        x, delta, gain.contiguous(), eps, activation_dtype(x), int8_backward, *operand, *gains, *weights
     )
     return summed, outputs
 

@@ -25,7 +25,7 @@ __all__ = ["swiglu_project"]
 def swiglu_project(u: torch.Tensor, projection: Projection) -> torch.Tensor:
     """down_proj(SiLU(gate) * up) [..., N]; see naive.swiglu_project."""
     y: torch.Tensor = _SwigluProject.apply(
-        u, *ternary_operand([projection]), projection.gain, projection.weight, projection.int8_backward
+        u, *ternary_operand([projection]), projection.gain.contiguous(), projection.weight, projection.int8_backward
     )
     return y
 
