@@ -83,6 +83,14 @@ def test_8_bit_gradients_of_a_transformer_are_refused(recipe_file):
         load_recipe(recipe_file, ["model.type=transformer", "train.int8_backward=true"])
 
 
+@pytest.mark.parametrize("kind", ["transformer", "matmulfree-full", "transformer-ternary"])
+def test_an_unrounded_beginning_is_for_what_rounds_afterwards(recipe_file, kind):
+    with pytest.raises(ConfigError, match=r"train\.unrounded is for model\.type matmulfree, .*: leave it out"):
+        load_recipe(recipe_file, [f"model.type={kind}", "train.unrounded=0.5"])
+    with pytest.raises(ConfigError, match=r"train\.unrounded 1\.0 .*a number from 0 to below 1"):
+        load_recipe(recipe_file, ["train.unrounded=1.0"])
+
+
 def test_a_dataset_by_name_takes_the_place_of_text(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, ["data.dataset=someone/tales", "data.field=story"])
     assert recipe.data.text == ()

@@ -18,7 +18,7 @@ from unmul.checkpoint import PackedCheckpoint, pack, read_latent
 from unmul.data.tokenizer import load_tokenizer
 from unmul.engine.naive import NaiveEngine
 from unmul.errors import CheckpointError, ConfigError, DataError, TrainingError, UsageError
-from unmul.evaluate import Document, measure
+from unmul.evaluate import Document, measure, open_any
 from unmul.model.block import Block
 from unmul.train import load_recipe, loop, run
 
@@ -154,6 +154,31 @@ def test_gradients_of_8_bits_learn_alike(straight, recipe_file, tmp_path):
     assert rounded[1] == exact[1]  # the forward pass is the same
     assert rounded[2] != exact[2]
     assert rounded[60] == pytest.approx(exact[60], rel=0.05)
+
+
+def test_a_run_begins_unrounded_and_ends_as_the_model_that_it_is(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["train.unrounded=0.5"])
+    result = run(recipe, out=tmp_path / "half", lines=True)
+    run(load_recipe(recipe_file, ["model.type=matmulfree-full"]), out=tmp_path / "full", lines=True)
+    begun, unrounded = losses(tmp_path / "half"), losses(tmp_path / "full")
+    assert [begun[step] for step in range(1, 31)] == [unrounded[step] for step in range(1, 31)]
+    assert begun[31] != unrounded[31]
+    tokenizer = load_tokenizer(result.checkpoint / "tokenizer.json")
+    held_out = [text for side, text in recipe.data.source.documents() if side == "validation"]
+    documents = [Document(tokenizer.encode(text).ids, len(text)) for text in held_out]
+    *_, total = measure(open_any(result.checkpoint), documents, 0)
+    assert total.bits_per_byte == pytest.approx(result.bits_per_byte, rel=FLOAT32_SUMS)
+
+
+def test_a_run_that_begins_unrounded_goes_on_to_the_same_bits_on_both_sides_of_the_border(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file, ["train.unrounded=0.5", "train.steps=4"])
+    whole = run(recipe, out=tmp_path / "whole", lines=True)
+    limited = replace(recipe, train=replace(recipe.train, max_seconds=1e-9))
+    parts = [run(limited, out=tmp_path / "parts", resume=bool(step), lines=True) for step in range(4)]
+    assert [part.steps for part in parts] == [1, 2, 3, 4]
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    weights = [(result.checkpoint / "model.safetensors").read_bytes() for result in (whole, parts[-1])]
+    assert weights[0] == weights[1]
 
 
 def test_checkpoints_written_in_the_background_are_the_same(straight, recipe_file, tmp_path):

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from unmul.data import Batch, Batches
 from unmul.errors import TrainingError
+from unmul.model import MatMulFreeLM
 from unmul.ops.ternarise.held import hold_codes
 from unmul.train.family import LanguageModel
 from unmul.train.graph import Recorded
@@ -23,6 +24,7 @@ from unmul.train.muon import Muon
 from unmul.train.parallel import Replica
 from unmul.train.recipe import TrainPart
 from unmul.train.schedule import rate, weight_decay
+from unmul.train.unrounded import set_rounding
 
 __all__ = ["Step", "loss_of", "make_optimizers", "steps"]
 
@@ -73,8 +75,12 @@ def steps(
     on all of them which batches did it.
     """
     device, passes = replica.world.device, _passes(replica, train)
+    rounded_from = int(train.unrounded * train.steps)
     for step in range(done, train.steps):
         began = time.perf_counter()
+        if rounded_from and step in (done, rounded_from):
+            set_rounding(cast(MatMulFreeLM, replica.model), step >= rounded_from)  # the recipe allows no other family
+            passes = _passes(replica, train)
         micro = range(step * train.accumulate, (step + 1) * train.accumulate)
         mean = replica.world.mean(passes([_on(device, batches[index]) for index in micro]))
         # The one place of a step where the CPU waits for the GPU.

@@ -56,7 +56,7 @@ def replicate(model: LanguageModel, world: World, train: TrainPart) -> Replica:
     if kind == "fsdp":
         return _shards(model, world)
     model.to(world.device)
-    return _copies(model, world) if kind == "ddp" else Replica(model, world, kind, model.loss, nullcontext)
+    return _copies(model, world) if kind == "ddp" else Replica(model, world, kind, _Loss(model), nullcontext)
 
 
 def _kind(model: nn.Module, world: World, train: TrainPart) -> str:
@@ -83,7 +83,7 @@ def _copies(model: LanguageModel, world: World) -> Replica:
 
 
 class _Loss(nn.Module):
-    """model.loss as a forward pass, which is what DDP watches."""
+    """model.loss, looked up at every call, as a forward pass, which is what DDP watches."""
 
     def __init__(self, model: LanguageModel) -> None:
         super().__init__()

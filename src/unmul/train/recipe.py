@@ -116,6 +116,7 @@ class TrainPart:
         graph: on one GPU, record a step's passes once as a CUDA graph and replay them.
         checkpoint_activations: keep only the input of each layer, and compute the rest again in the backward pass.
         int8_backward: round gradients to 8 bits for both backward products of every ternary projection but the head.
+        unrounded: share of steps, the first ones, in which neither weights nor activations are rounded.
         init: a latent or packed folder whose weights, shape and tokenizer the run starts from; else weights are random.
     """
 
@@ -151,6 +152,7 @@ class TrainPart:
     graph: bool = True
     checkpoint_activations: bool = False
     int8_backward: bool = False
+    unrounded: float = 0.0
     init: Path | None = None
 
     def __post_init__(self) -> None:
@@ -160,7 +162,7 @@ class TrainPart:
             _require(f"train.{name}", getattr(self, name), 0 < getattr(self, name) < math.inf, "a number above 0")
         for name in ("warmup", "floor", "second_stage", "cooldown", "decay_until"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
-        for name in ("beta1", "beta2", "ema"):
+        for name in ("beta1", "beta2", "ema", "unrounded"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
         for name in ("weight_decay", "max_seconds"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < math.inf, "0 or a number above")
@@ -234,6 +236,8 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     _require("model.type", kind, kind in TYPES, " or ".join(TYPES))
     if kind == "transformer" and parts["train"].get("int8_backward"):
         raise ConfigError("train.int8_backward needs ternary weights, a transformer has none", "leave it out")
+    if kind != "matmulfree" and parts["train"].get("unrounded"):
+        raise ConfigError(f"train.unrounded is for model.type matmulfree, this is {kind}", "leave it out")
     model = _typed(ModelConfig, "model", parts["model"], exclude=DERIVED)
     train = TrainPart(**_typed(TrainPart, "train", parts["train"]))
     if train.init:

@@ -160,6 +160,10 @@ class Trainer:
         if train.compile:
             self.family.compile(self.model)
         self.replica = replicate(self.model, world, train)
+        if train.unrounded and self.replica.kind == "fsdp":
+            raise ConfigError(
+                "train.unrounded cannot change what is sharded (fsdp)", "set train.parallel=ddp, or leave it out"
+            )
         self.average = _average(self.replica, train.ema)
         if train.optimizer == "muon" and self.replica.kind == "fsdp":
             raise ConfigError("train.optimizer muon needs whole matrices (fsdp)", "set train.parallel=ddp, or adamw")
