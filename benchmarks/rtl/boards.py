@@ -1,10 +1,11 @@
-"""The small model that comes with unmul on the accelerator's boards: cycles from the core's Verilog, the paper's block.
+"""The models that come with unmul on the accelerator's boards: cycles from the core's Verilog, the paper's block.
 
-    python benchmarks/rtl/boards.py [--model FOLDER] [--out benchmarks/reports] [--figure docs/figures/rtl-boards.png]
+    python benchmarks/rtl/boards.py [--model FOLDER]... [--out FOLDER] [--figure docs/figures/rtl-boards.png]
 
 Nothing is counted before logits and state of the simulated core equal the twin's to the bit, and what it reads from
-memory the bits that the energy is counted from. Writes rtl_<date>.md and .json, and the figure. Cores are compiled once
-(minutes each); those too wide for that stay modelled, which their rows say. Nothing ran on a board.
+memory the bits that the energy is counted from. Writes rtl_<date>.md and .json to benchmarks/reports, and the figure of
+the first model. Cores are compiled once (minutes each); those too wide for that stay modelled, which their rows say.
+Nothing ran on a board.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from unmul.gateware.parameters import Parameters
 from unmul.gateware.report import report
 from unmul.gateware.sim.core import Core, Memory
 from unmul.gateware.timing import model_time
-from unmul.runtime import tiny_model
+from unmul.runtime import embedded_model, tiny_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "decode"))
 from engine import REPOSITORY, describe
@@ -40,9 +41,20 @@ BANDS = (("logic", "logic_millijoules"), ("+ memory", "with_memory_millijoules")
 WAITS = ("starved", "waits_for_unit", "waits_for_register", "waits_for_queue")
 UNITS = ("stream", "norm", "row")
 
-SPEED = ("board", "lanes", "MHz", "cycles a token", "are", "tokens/s", "byte bound", "share of it", "to max + chain")
-STALLS = ("board", *WAITS, *(f"{unit} busy" for unit in UNITS), "lanes of a product", "seconds")
-ENERGY = ("board", *(name for name, _ in BANDS))
+SPEED = (
+    "model",
+    "board",
+    "lanes",
+    "MHz",
+    "cycles a token",
+    "are",
+    "tokens/s",
+    "byte bound",
+    "share of it",
+    "to max + chain",
+)
+STALLS = ("model", "board", *WAITS, *(f"{unit} busy" for unit in UNITS), "lanes of a product", "seconds")
+ENERGY = ("model", "board", *(name for name, _ in BANDS))
 BLOCKS = ("port, bits", "lanes", "our cycles", "are", "ours, ms", "the paper's, ms", "theirs was obtained")
 
 HOW = """\
@@ -54,7 +66,8 @@ Byte bound: cycles for every word that a token reads, at the memory's peak; the 
 chain: the larger of words and beats, and the modelled cycles of the program with every product and load one beat long;
 the aim is at most 1.15, and below 1 the two overlap.
 
-Where the cycles of a simulated token go (they overlap), and the seconds of simulating it (the aim is below 2):"""
+Where the cycles of a simulated token go (they overlap), and the seconds of one core that
+simulating it takes (the aim is below 2):"""
 LANES = f"""\
 Lanes of a product: beats a cycle of {ROWS:,} rows of {BEATS} beats, start and end included, behind a memory that never
 stalls (the aim is 95 %); only where the port is as wide as a beat.
@@ -65,22 +78,30 @@ BLOCK = "One block of width 512 at 60 MHz; ours is whole, the paper's without ou
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, default=tiny_model())
+    parser.add_argument("--model", type=Path, action="append")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "reports")
     parser.add_argument("--figure", type=Path, default=REPOSITORY / "docs" / "figures" / "rtl-boards.png")
     options = parser.parse_args()
-    packed = PackedCheckpoint.open(options.model)
-    found = describe() | report(packed, [board for board in BOARDS.values() if board.name != "sim"], simulate=True)
-    for row in found["boards"]:
-        check(row)
-        row["chain_cycles"] = chain_cycles(packed, BOARDS[row["board"]], Parameters.from_dict(row["parameters"]))
-        row["lane_share"] = lane_share(row) if row["simulated"] else None
+    models = [measure(folder) for folder in options.model or (embedded_model(), tiny_model())]
+    found = describe() | {"models": models}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"rtl_{found['date']}.md"
     write_text(path.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
     write_text(path, markdown(found))
-    draw(found, options.figure)
+    draw(models[0], options.figure)
     print(path)
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """A model on every board, with what only this report holds."""
+    packed = PackedCheckpoint.open(folder)
+    found = report(packed, [board for board in BOARDS.values() if board.name != "sim"], simulate=True)
+    for row in found["boards"]:
+        check(row)
+        row["model"] = found["model"]
+        row["chain_cycles"] = chain_cycles(packed, BOARDS[row["board"]], Parameters.from_dict(row["parameters"]))
+        row["lane_share"] = lane_share(row) if row["simulated"] else None
+    return found
 
 
 def check(row: Mapping[str, Any]) -> None:
@@ -120,12 +141,14 @@ def _cut(operation: Operation) -> Operation:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The report."""
-    where, boards = found["machine"], found["boards"]
+    where, models = found["machine"], found["models"]
+    boards = [row for model in models for row in model["boards"]]
     measured = [row for row in boards if row["simulated"]]
     command = " ".join(["python", *found["command"]])
     title = f"# The accelerator on its boards, {found['date']}"
+    names = " and ".join(f"{model['model']} ({model['parameters']:,} parameters)" for model in models)
     about = (
-        f"{found['model']}, {found['parameters']:,} parameters. Commit {found['commit']}; {where['cpu']},\n"
+        f"{names}. Commit {found['commit']}; {where['cpu']},\n"
         f"{where['cores']} cores, load {where['load']}. Command: `{command}`."
     )
     parts = [
@@ -137,7 +160,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         _table(STALLS, map(_stalls, measured)),
         LANES,
     ]
-    parts += [_table(ENERGY, map(_energy, boards)), BLOCK, _table(BLOCKS, map(_block, found["paper_block"]))]
+    parts += [_table(ENERGY, map(_energy, boards)), BLOCK, _table(BLOCKS, map(_block, models[0]["paper_block"]))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -149,6 +172,7 @@ def _speed(row: Mapping[str, Any]) -> list[str]:
     decode, cycles = row["modelled"]["decode"], row["cycles"]
     floor = decode["bound_cycles"] + row["chain_cycles"]
     return [
+        row["model"],
         row["board"],
         str(row["parameters"]["lanes"]),
         f"{row['parameters']['clock_mhz']:g}",
@@ -167,15 +191,24 @@ def _origin(origin: str, cycles: int, modelled: int) -> str:
 
 def _stalls(row: Mapping[str, Any]) -> list[str]:
     found, share = row["simulated"], row["lane_share"]
-    waits = [
-        f"{found['stalls'][name]:,}" for name in ("starved", "waits_for_unit", "waits_for_register", "waits_for_queue")
-    ]
+    waits = [f"{found['stalls'][name]:,}" for name in WAITS]
     busy = [f"{found['busy'][unit]:.0%}" for unit in UNITS]
-    return [row["board"], *waits, *busy, f"{share:.2%}" if share else "port too narrow", f"{found['seconds']:.2f}"]
+    return [
+        row["model"],
+        row["board"],
+        *waits,
+        *busy,
+        f"{share:.2%}" if share else "port too narrow",
+        f"{found['seconds']:.2f}",
+    ]
 
 
 def _energy(row: Mapping[str, Any]) -> list[str]:
-    return [row["board"], *(" - ".join(f"{value:.3g}" for value in row["energy"][key]) for _, key in BANDS)]
+    return [
+        row["model"],
+        row["board"],
+        *(" - ".join(f"{value:.3g}" for value in row["energy"][key]) for _, key in BANDS),
+    ]
 
 
 def _block(block: Mapping[str, Any]) -> list[str]:

@@ -41,11 +41,13 @@ def test_the_chain_is_what_is_left_without_beats(program):
 
 
 def test_a_table_says_which_cycles_are_modelled(program):
-    found = WHERE | MACHINE | report(zero_checkpoint(TINY), [KV260])
-    found["boards"][0] |= {"chain_cycles": 1000, "lane_share": None}
-    text = program.markdown(found)
-    assert "| kv260 | 256 | 250 |" in text
-    assert text.count("| modelled |") == 3  # the board, and two ports of the paper's block
+    models = [report(zero_checkpoint(replace(TINY, num_hidden_layers=each)), [KV260]) for each in (1, 2)]
+    for model, name in zip(models, ("one", "two"), strict=True):
+        model["boards"][0] |= {"model": name, "chain_cycles": 1000, "lane_share": None}
+    text = program.markdown(WHERE | MACHINE | {"models": models})
+    assert "| one | kv260 | 256 | 250 |" in text
+    assert "| two | kv260 | 256 | 250 |" in text
+    assert text.count("| modelled |") == 4  # the board of each, and two ports of the paper's block
     assert "simulated;" not in text
 
 

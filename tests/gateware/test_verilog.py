@@ -27,6 +27,16 @@ def test_boxed_it_has_three_pins_and_the_clock():
     ]
 
 
+def test_held_it_is_the_same_core_with_the_same_ports():
+    plain, held = (core_verilog(TINY, held=each) for each in (False, True))
+
+    def ports(text):
+        return sorted(next(line for line in text.splitlines() if line.startswith("module core("))[12:-2].split(", "))
+
+    assert ports(held) == ports(plain)
+    assert held.count("endmodule") == plain.count("endmodule") + 1
+
+
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [

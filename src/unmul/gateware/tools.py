@@ -23,8 +23,8 @@ def run_tool(
     name: str | None = None,
     remedy: str = _INSTALL,
     environment: Mapping[str, str] | None = None,
-) -> None:
-    """Run a tool in a folder, with what is added to the environment; name and remedy are for its error.
+) -> str:
+    """What a tool, run in a folder with what is added to the environment, writes; name and remedy are for its error.
 
     Raises:
         GatewareError: it cannot be run, or fails.
@@ -37,6 +37,7 @@ def run_tool(
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise GatewareError(f"{name or Path(command[0]).name} failed: {last}", remedy)
+    return done.stdout
 
 
 def run_yowasp(package: str, function: str, arguments: Sequence[str], folder: Path, *, remedy: str = _INSTALL) -> None:

@@ -18,10 +18,10 @@ BOXED = "boxed"
 
 
 @functools.cache
-def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
+def core_verilog(parameters: Parameters, *, boxed: bool = False, held: bool = False) -> str:
     """Verilog of the accelerator with the top module TOP; boxed, behind shift registers, with the top module BOXED.
 
-    The same parameters give the same text.
+    Held, its reset comes out of a register, so that it is quicker to simulate. The same parameters give the same text.
 
     Raises:
         GatewareError: parameters that no gateware can have.
@@ -34,10 +34,13 @@ def core_verilog(parameters: Parameters, *, boxed: bool = False) -> str:
     from unmul.gateware.boxed import Boxed
     from unmul.gateware.core import Core
     from unmul.gateware.fetch import line_words
+    from unmul.gateware.held import HeldReset
 
     _check(parameters, line_words(parameters))
-    top, name = (Boxed(parameters), BOXED) if boxed else (Core(parameters), TOP)
-    text: str = verilog.convert(top, name=name, emit_src=False, strip_internal_attrs=True)
+    kind = Boxed if boxed else HeldReset if held else Core
+    text: str = verilog.convert(
+        kind(parameters), name=BOXED if boxed else TOP, emit_src=False, strip_internal_attrs=True
+    )
     return text
 
 

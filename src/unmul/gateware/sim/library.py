@@ -24,7 +24,7 @@ SIM = Path(__file__).parent
 SHIM = SIM / "shim.cpp"
 SOURCE = "core.v"  # what a simulator finds in its folder
 LIBRARY = "core.so"
-COMPILER_FLAGS = ("-O2", "-std=c++20", "-fPIC", "-shared")
+COMPILER_FLAGS = ("-O3", "-march=native", "-fno-semantic-interposition", "-std=c++20", "-fPIC", "-shared")
 
 
 class Translation(NamedTuple):
@@ -64,7 +64,7 @@ def core_library(parameters: Parameters, simulator: Simulator) -> ctypes.CDLL:
         GatewareError: there is no C++ compiler, or it or the simulator fails.
         MissingExtraError: the simulator or Amaranth is not installed.
     """
-    return simulated_library(core_verilog(parameters), SHIM, simulator)
+    return simulated_library(core_verilog(parameters, held=True), SHIM, simulator)
 
 
 def simulated_library(verilog: str, shim: Path, simulator: Simulator) -> ctypes.CDLL:
@@ -75,7 +75,7 @@ def simulated_library(verilog: str, shim: Path, simulator: Simulator) -> ctypes.
         MissingExtraError: the simulator is not installed.
     """
     headers = [each.read_text() for each in sorted(SIM.glob("*.h"))]
-    texts = [verilog, shim.read_text(), *headers, simulator.name, *simulator.flags, *COMPILER_FLAGS]
+    texts = [verilog, shim.read_text(), *headers, simulator.name, *simulator.flags, *COMPILER_FLAGS, _processor()]
     folder = cache_folder() / hashlib.sha256("\0".join(texts).encode()).hexdigest()[:32]
     if not (folder / LIBRARY).exists():
         with atomic_folder(folder) as building:
@@ -94,6 +94,11 @@ def _compile(simulator: Simulator, shim: Path, folder: Path) -> None:
     for each in folder.iterdir():
         if each.name not in kept:
             each.unlink()
+
+
+def _processor() -> str:
+    """What the compiler makes of this processor, as the macros that it defines: another one may not run the library."""
+    return run_tool([_compiler(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull], SIM)
 
 
 def _compiler() -> str:

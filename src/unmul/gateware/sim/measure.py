@@ -16,7 +16,7 @@ __all__ = ["Measurement", "measure"]
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Cycles of a token with its head and without, what it took from memory and stream, seconds to simulate it."""
+    """Cycles of a token with its head and without, what it took from memory and stream, what simulating it took."""
 
     cycles: int
     prefill_cycles: int
@@ -25,7 +25,7 @@ class Measurement:
     stalls: Mapping[str, int]  # cycles
     busy: Mapping[str, float]  # unit -> share of the cycles
     saturations: int
-    seconds: float
+    seconds: float  # of one processor core
 
 
 def measure(compiled: Compiled, board: Board) -> Measurement:
@@ -43,9 +43,9 @@ def measure(compiled: Compiled, board: Board) -> Measurement:
     engine.forward([0], state)
     if not engine.bit_exact:
         raise GatewareError("the simulated core and its twin differ", "report this with the model: it is a fault")
-    found, core, begin = engine.figures(), engine.core, time.perf_counter()
+    found, core, begin = engine.figures(), engine.core, time.process_time()
     core.run(0)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     return Measurement(
         cycles=found["cycles_per_token"],
         prefill_cycles=core.run(0, prefill=True),

@@ -113,6 +113,7 @@ Simulation* simulation_new(const uint8_t* image, size_t bytes, size_t port_bytes
     simulation->core.rst = 1;
     simulation->tick();
     simulation->core.rst = 0;
+    simulation->tick();  // the reset comes out of a register
     return simulation.release();
 }
 

@@ -11,7 +11,10 @@ from unmul.gateware.verilog import TOP
 
 __all__ = ["VERILATOR", "VERILATOR_PINS"]
 
-FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing", "-Wno-fatal")
+FLAGS = (
+    "-O3", "-fno-table",  # looking up what a few bits decide takes longer than deciding it
+    "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing", "-Wno-fatal",
+)  # fmt: skip
 
 
 def _translate(flags: tuple[str, ...], folder: Path) -> Translation:
