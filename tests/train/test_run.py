@@ -189,18 +189,33 @@ def test_checkpoints_written_in_the_background_are_the_same(straight, recipe_fil
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore")  # dynamo touches what warns, and hides that in its own way
-def test_compiled_layers_learn_the_same(straight, recipe_file, tmp_path, monkeypatch):
-    compiled, compile_module = [], torch.nn.Module.compile
+@pytest.fixture
+def compiled(monkeypatch):
+    """The options of every module that is compiled, by a backend that takes no C++ compiler."""
+    found, compile_module = [], torch.nn.Module.compile
     monkeypatch.setattr(
         torch.nn.Module,
         "compile",
-        lambda module, **options: (compiled.append(options), compile_module(module, backend="aot_eager", **options)),
+        lambda module, **options: (found.append(options), compile_module(module, backend="aot_eager", **options)),
     )
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo touches what warns, and hides that in its own way
+def test_compiled_layers_learn_the_same(straight, recipe_file, tmp_path, compiled):
     run(load_recipe(recipe_file, ["train.compile=true", "train.steps=3"]), out=tmp_path / "out", lines=True)
     assert compiled == [{"dynamic": False}] * 2
     expected = losses(straight[0])
     assert losses(tmp_path / "out")[1] == pytest.approx(expected[1], rel=FLOAT32_SUMS)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_layers_begin_unrounded_and_round_afterwards(recipe_file, tmp_path, compiled):
+    overrides = ["train.unrounded=0.5", "train.steps=4", "train.lr=1e-5"]
+    run(load_recipe(recipe_file, overrides), out=tmp_path / "plain", lines=True)
+    run(load_recipe(recipe_file, [*overrides, "train.compile=true"]), out=tmp_path / "compiled", lines=True)
+    assert len(compiled) == 2
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-5)
 
 
 def test_what_a_killed_run_left_behind_is_removed(recipe_file, tmp_path):
