@@ -1,9 +1,23 @@
 """train.family: what is asked of a model beside its loss."""
 
+import pytest
 from models import TINY
 
 from unmul.model import BitLinear, MatMulFreeLM
-from unmul.train.family import use_int8_backward
+from unmul.train.family import MATMULFREE, draw_embeddings, use_int8_backward
+
+
+def test_embeddings_are_drawn_anew_and_nothing_else_is() -> None:
+    before, after = MATMULFREE.build(TINY, 3), MATMULFREE.build(TINY, 3)
+    draw_embeddings(after, 0.5, 3)
+    found = dict(after.named_parameters())
+    assert [name for name, old in before.named_parameters() if not old.equal(found[name])] == [
+        "model.embeddings.weight"
+    ]
+    assert float(found["model.embeddings.weight"].detach().std()) == pytest.approx(0.5, rel=0.1)
+    again = MATMULFREE.build(TINY, 3)
+    draw_embeddings(again, 0.5, 3)
+    assert again.model.embeddings.weight.equal(after.model.embeddings.weight)
 
 
 def test_8_bit_gradients_are_taken_everywhere_but_in_the_head_until_turned_off() -> None:

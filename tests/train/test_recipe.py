@@ -83,6 +83,13 @@ def test_8_bit_gradients_of_a_transformer_are_refused(recipe_file):
         load_recipe(recipe_file, ["model.type=transformer", "train.int8_backward=true"])
 
 
+def test_fresh_embeddings_beside_those_of_another_model_are_refused(recipe_file, latent):
+    with pytest.raises(
+        ConfigError, match=r"train\.embedding_range 0\.2 is of fresh embeddings, train\.init .*: leave one"
+    ):
+        load_recipe(recipe_file, [f"train.init={latent}", "train.embedding_range=0.2"])
+
+
 @pytest.mark.parametrize("kind", ["transformer", "matmulfree-full", "transformer-ternary"])
 def test_an_unrounded_beginning_is_for_what_rounds_afterwards(recipe_file, kind):
     with pytest.raises(ConfigError, match=r"train\.unrounded is for model\.type matmulfree, .*: leave it out"):

@@ -156,6 +156,15 @@ def test_gradients_of_8_bits_learn_alike(straight, recipe_file, tmp_path):
     assert rounded[60] == pytest.approx(exact[60], rel=0.05)
 
 
+def test_a_run_draws_its_embeddings_as_wide_as_it_is_told(straight, recipe_file, tmp_path):
+    result = run(
+        load_recipe(recipe_file, ["train.embedding_range=0.5", "train.steps=1"]), out=tmp_path / "out", lines=True
+    )
+    assert losses(tmp_path / "out")[1] != losses(straight[0])[1]
+    embeddings = read_latent(result.checkpoint)[1]["model.embeddings.weight"]
+    assert float(embeddings.std()) == pytest.approx(0.5, rel=0.05)
+
+
 def test_a_run_begins_unrounded_and_ends_as_the_model_that_it_is(recipe_file, tmp_path):
     recipe = load_recipe(recipe_file, ["train.unrounded=0.5"])
     result = run(recipe, out=tmp_path / "half", lines=True)

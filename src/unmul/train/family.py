@@ -17,7 +17,7 @@ from unmul.model import BitLinear, MatMulFreeLM, initialise
 if TYPE_CHECKING:
     from unmul.train.baseline import LlamaLM
 
-__all__ = ["MATMULFREE", "Family", "LanguageModel", "use_int8_backward"]
+__all__ = ["MATMULFREE", "Family", "LanguageModel", "draw_embeddings", "use_int8_backward"]
 
 LanguageModel: TypeAlias = "MatMulFreeLM | LlamaLM"
 
@@ -50,6 +50,13 @@ def use_int8_backward(model: torch.nn.Module, on: bool = True) -> None:
     for name, module in model.named_modules():
         if isinstance(module, BitLinear) and name != "lm_head":
             module.int8_backward = on
+
+
+def draw_embeddings(model: torch.nn.Module, deviation: float, seed: int) -> None:
+    """Fresh embeddings of another standard deviation than the kind of model begins with."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            torch.nn.init.normal_(module.weight, 0, deviation, torch.Generator().manual_seed(seed))
 
 
 def _build(shape: ModelConfig, seed: int) -> MatMulFreeLM:

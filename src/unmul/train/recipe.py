@@ -117,6 +117,7 @@ class TrainPart:
         checkpoint_activations: keep only the input of each layer, and compute the rest again in the backward pass.
         int8_backward: round gradients to 8 bits for both backward products of every ternary projection but the head.
         unrounded: share of steps, the first ones, in which neither weights nor activations are rounded.
+        embedding_range: standard deviation of fresh embeddings; 0 takes what the kind of model begins with.
         init: a latent or packed folder whose weights, shape and tokenizer the run starts from; else weights are random.
     """
 
@@ -153,6 +154,7 @@ class TrainPart:
     checkpoint_activations: bool = False
     int8_backward: bool = False
     unrounded: float = 0.0
+    embedding_range: float = 0.0
     init: Path | None = None
 
     def __post_init__(self) -> None:
@@ -164,7 +166,7 @@ class TrainPart:
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "a share from 0 to 1")
         for name in ("beta1", "beta2", "ema", "unrounded"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
-        for name in ("weight_decay", "max_seconds"):
+        for name in ("weight_decay", "max_seconds", "embedding_range"):
             _require(f"train.{name}", getattr(self, name), 0 <= getattr(self, name) < math.inf, "0 or a number above")
         _require("train.seed", self.seed, self.seed >= 0, "a whole number of at least 0")
         for name in self.trackers:
@@ -242,6 +244,9 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     train = TrainPart(**_typed(TrainPart, "train", parts["train"]))
     if train.init:
         _require("train.init", str(train.init), kind == TYPES[0], f"model.type {TYPES[0]}")
+        if train.embedding_range:
+            problem = f"train.embedding_range {train.embedding_range} is of fresh embeddings, train.init brings its own"
+            raise ConfigError(problem, "leave one of them out")
         model = starting_model(train.init, model)
         parts["data"].setdefault("tokenizer", starting_tokenizer(train.init))
     data = DataPart(**_typed(DataPart, "data", _with_datasets(parts["data"])))

@@ -19,7 +19,7 @@ from unmul.model import MatMulFreeLM
 from unmul.train import state
 from unmul.train.ema import Average
 from unmul.train.families import family
-from unmul.train.family import LanguageModel, use_int8_backward
+from unmul.train.family import LanguageModel, draw_embeddings, use_int8_backward
 from unmul.train.flops import size, weight_bytes
 from unmul.train.log import Log
 from unmul.train.loop import Step, make_optimizers, steps
@@ -150,6 +150,8 @@ class Trainer:
         )
         self.family = family(recipe.kind)
         self.model: LanguageModel = self.family.build(config, train.seed)  # on every process the same
+        if train.embedding_range:
+            draw_embeddings(self.model, train.embedding_range, train.seed)
         if train.init:
             start_from(cast(MatMulFreeLM, self.model), train.init)  # the recipe allows no other family
         self.before = earlier_training(train.init) if train.init else {}
