@@ -4,8 +4,8 @@
         [--gpus 0] [--seconds 500] [--carried CARRIED] [--collect $OUT] [--set key=value ...]
 
 Runs that stood side by side counted one another's joules. So the best run of each shape and kind begins once more,
-alone, for --each seconds; energy.json says joules and tokens of its second half. `apply` of it to a study's logs,
-tokens times joules a token, is what the figures against joules are drawn from:
+alone, for --each seconds; energy.json says joules a token and tokens a second of its second half. `--apply` writes tokens times joules a token
+into the study's logs, from which figures against joules are drawn:
 
     python benchmarks/parity/alone.py benchmarks/parity/parity.toml --study runs/parity --out runs/alone --apply
 """
@@ -17,6 +17,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from unmul.files import write_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from runner import Job, Plan, read_plan, read_results, run_all
@@ -54,7 +56,7 @@ def apply(study: Path, energy: Sequence[Mapping[str, Any]]) -> None:
     for result in read_results(study):
         own = [_own(line, cost[tuple(result[key] for key in GROUP)]) for line in _log(study / result["name"])]
         text = "".join(json.dumps(line) + "\n" for line in own)
-        (study / result["name"] / "log.jsonl").write_text(text, "utf-8")
+        write_text(study / result["name"] / "log.jsonl", text)
 
 
 def _own(line: dict[str, Any], cost: float) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def main() -> None:
         {key: job.point[key] for key in GROUP} | {"joules_a_token": joules, "tokens_per_s": speed}
         for job, joules, speed in measured
     ]
-    (options.out / ENERGY).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    write_text(options.out / ENERGY, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     collect(options.out, options.collect)
 

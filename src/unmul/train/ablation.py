@@ -24,7 +24,7 @@ from unmul.train.baseline import LlamaLM, compile_blocks, llama_engine, recomput
 from unmul.train.family import MATMULFREE, Family
 from unmul.train.unrounded import FullLM
 
-__all__ = ["MATMULFREE_FULL", "TRANSFORMER_TERNARY", "FullLM", "TernaryLlamaLM"]
+__all__ = ["MATMULFREE_FULL", "TRANSFORMER_TERNARY", "TernaryLlamaLM"]
 
 
 class TernaryLlamaLM(LlamaLM):
