@@ -4,8 +4,8 @@
         [--gpus 0] [--seconds 500] [--carried CARRIED] [--collect $OUT] [--set key=value ...]
 
 Runs that stood side by side counted one another's joules. So the best run of each shape and kind begins once more,
-alone, for --each seconds; energy.json says joules a token and tokens a second of its second half. `--apply` writes tokens times joules a token
-into the study's logs, from which figures against joules are drawn:
+alone, for --each seconds; energy.json says joules a token and tokens a second of its second half. `--apply` writes
+tokens times joules a token into the study's logs, from which figures against joules are drawn:
 
     python benchmarks/parity/alone.py benchmarks/parity/parity.toml --study runs/parity --out runs/alone --apply
 """
